@@ -1,0 +1,8 @@
+"""Engines. Each imports its heavy library when it is opened, not before."""
+
+from promptcot.engines.hf_engine import HFEngine
+from promptcot.engines.scripted import ScriptedEngine
+from promptcot.engines.server_engine import ServerEngine
+from promptcot.engines.vllm_engine import VLLMEngine
+
+__all__ = ["HFEngine", "ScriptedEngine", "ServerEngine", "VLLMEngine"]

@@ -1,0 +1,122 @@
+"""Generator and scorer on plain transformers: runs everywhere, and is the oracle for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from promptcot.chunks import chunks
+from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
+from promptcot.weights import check_weights
+
+if TYPE_CHECKING:
+    from promptcot.tokens import Example
+
+
+class HFEngine:
+    """A transformers model in this process.
+
+    Args:
+        weights: Folder (or hub name) of the model.
+        dtype: "float32", "bfloat16" or "float16"; "auto" takes bfloat16 on a GPU, else float32.
+        device: "auto" takes a GPU where there is one.
+        batch_size: Prompts sampled, or sequences scored, in one batch.
+        chat: Put each prompt into the model's chat template as a user's message.
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        dtype: str = "auto",
+        device: str = "auto",
+        batch_size: int = 16,
+        chat: bool = False,
+    ) -> None:
+        check_weights(weights)
+        import torch
+        from transformers import AutoTokenizer
+        from transformers.utils import logging
+
+        from promptcot.likelihood import TargetLogprobs, load_causal_lm
+
+        logging.disable_progress_bar()
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if dtype == "auto":
+            dtype = "float32" if device == "cpu" else "bfloat16"
+        self.batch_size = batch_size
+        self.chat = chat
+        self.weights = weights
+        self.tokenizer = AutoTokenizer.from_pretrained(weights, trust_remote_code=False)
+        self.scorer = TargetLogprobs(load_causal_lm(weights, dtype)).to(device).eval()
+        self.max_length: int = self.scorer.lm.config.max_position_embeddings
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        from promptcot.engines.decoding import decode
+        from promptcot.tokens import encode_prompt, end_token, fit_prompt, in_chat
+
+        end = end_token(self.tokenizer)
+        prompts = [
+            in_chat(self.tokenizer, r.prompt)
+            if self.chat
+            else encode_prompt(self.tokenizer, r.prompt)
+            for r in requests
+        ]
+        for number, prompt in enumerate(prompts):
+            fit_prompt(number, len(prompt), sampling.max_tokens, self.max_length)
+        for batch in chunks(len(requests), self.batch_size):
+            decoded = decode(
+                self.scorer.lm,
+                [prompts[i] for i in batch],
+                [requests[i].seed for i in batch],
+                sampling,
+                end,
+            )
+            for index, rows in zip(batch, decoded, strict=True):
+                yield (
+                    index,
+                    [
+                        Completion(
+                            self.tokenizer.decode(row.tokens, skip_special_tokens=True),
+                            row.finished,
+                            tuple(row.tokens),
+                            tuple(row.logprobs),
+                        )
+                        for row in rows
+                    ],
+                )
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, SegmentLogprobs]]:
+        from promptcot.tokens import encode, fit_example
+
+        examples = [encode(self.tokenizer, r.prompt, r.target) for r in requests]
+        for number, example in enumerate(examples):
+            fit_example(number, len(example), self.max_length)
+        for batch in chunks(len(requests), self.batch_size):
+            scored = self._score([examples[i] for i in batch])
+            yield from zip(batch, scored, strict=True)
+
+    def _score(self, examples: Sequence[Example]) -> list[SegmentLogprobs]:
+        import torch
+
+        from promptcot.batches import pack
+        from promptcot.likelihood import by_segment
+
+        batch = pack(examples)
+        on_device = type(batch)(
+            *(t.to(self.scorer.lm.device) if t is not None else t for t in batch)
+        )
+        with torch.inference_mode():
+            return by_segment(self.scorer(on_device), batch)
+
+    def close(self) -> None:
+        self.__dict__.pop("scorer", None)
+        import gc
+
+        import torch
+
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

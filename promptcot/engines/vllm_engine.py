@@ -1,0 +1,264 @@
+"""Generator and scorer on vLLM, in a process of its own whose memory comes back when it is closed.
+
+vLLM is never imported here. Its process sees none of the variables that tell a training process
+which rank it is, writes to a log of its own, and does not outlive this one, however this one ends.
+
+Results depend on the request alone, except that vLLM's kernels round differently in differently
+filled batches: the same request may, rarely, part ways with itself at a near tie.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, cast
+
+from promptcot.engines.vllm_calls import Close, Config, Done, Generate, Result, Score, Stop
+from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
+from promptcot.weights import check_weights
+
+Message = Result | Done | Exception | None
+"""None: the pipe is closed, so the process is gone."""
+
+CLOSE_S = 10.0
+"""Seconds that vLLM gets to shut down by itself."""
+LOG_LINES = 80
+_RUN = "from promptcot.engines.vllm_worker import main; main()"
+_RANK = re.compile(
+    r"((LOCAL_|GLOBAL_|NODE_|GROUP_|ROLE_)?RANK|((LOCAL|GROUP|ROLE)_)?WORLD_SIZE"
+    r"|MASTER_(ADDR|PORT)|TORCHELASTIC_.*)"
+)
+
+
+class VLLMEngine:
+    """A model in vLLM, on the CPU or on GPUs.
+
+    One call runs at a time. Leaving its iterator early ends the call; the engine stays usable.
+
+    Args:
+        weights: Folder of a model, or its name on a hub.
+        dtype: As vLLM takes it; ``auto`` is the weights' own.
+        gpu_memory_utilization: Share of each GPU's memory for weights and key/value cache.
+        tensor_parallel_size: GPUs that share the model.
+        max_model_len: Tokens of context, prompt and completion; None takes what the model has.
+            The last one stays unused, so that whatever was sampled can also be scored.
+        enforce_eager: No CUDA graphs: starts sooner, samples slower.
+        max_in_flight: Requests that vLLM holds at once.
+        chat: Whether each prompt becomes one user message in the model's chat template.
+        options: Anything else that ``vllm.LLM`` takes; wins over the above.
+
+    Raises:
+        ModuleNotFoundError: vLLM is not installed.
+        FileNotFoundError: There is no model at ``weights``.
+        RuntimeError: vLLM could not start; the message ends with its log.
+    """
+
+    batch_size = 1
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        weights: str,
+        dtype: str = "auto",
+        gpu_memory_utilization: float = 0.85,
+        tensor_parallel_size: int = 1,
+        max_model_len: int | None = None,
+        enforce_eager: bool = True,
+        max_in_flight: int = 512,
+        chat: bool = False,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise ModuleNotFoundError(
+                "vLLM is not installed: `make setup` installs the build for this machine"
+            )
+        check_weights(weights)
+        self.weights = weights
+        arguments: dict[str, Any] = {
+            "dtype": dtype,
+            "gpu_memory_utilization": gpu_memory_utilization,
+            "tensor_parallel_size": tensor_parallel_size,
+            "max_model_len": max_model_len,
+            "enforce_eager": enforce_eager,
+            "enable_prefix_caching": True,
+            "generation_config": "vllm",  # the end token is the tokenizer's, as in training
+        }
+        arguments.update(options or {})
+        self._start(alone=arguments["tensor_parallel_size"] == 1)
+        try:
+            self._next(self._ask(Config(weights, chat, max_in_flight, arguments)))
+        except BaseException:
+            self._kill()
+            self._folder.cleanup()
+            raise
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Index of a request and its completions, as they finish.
+
+        Raises:
+            ValueError: A prompt has no token or does not fit into the context; nothing is sampled.
+            RuntimeError: The process died; the message ends with its log.
+        """
+        for result in self._call(Generate(tuple(requests), sampling)):
+            yield result.index, cast(list[Completion], result.value)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, SegmentLogprobs]]:
+        """Index of a request and its target's log-probabilities, as they are ready.
+
+        Raises:
+            ValueError: A prompt has no token, or it does not fit into the context with its target.
+            RuntimeError: The process died; the message ends with its log.
+        """
+        for result in self._call(Score(tuple(requests))):
+            yield result.index, cast(SegmentLogprobs, result.value)
+
+    def close(self) -> None:
+        """End the process and wait until its memory is free."""
+        if self._group is not None:
+            with suppress(OSError):
+                self._connection.send(Close())
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(CLOSE_S)
+            self._kill()
+        self._folder.cleanup()
+
+    def _start(self, *, alone: bool) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="vllm-")
+        self._log = Path(self._folder.name) / "log"
+        self._connection, theirs = multiprocessing.Pipe()
+        # The kernel would kill that process alone, and only its own thread ends what it started.
+        at_once = alone and threading.current_thread() is threading.main_thread()
+        arguments = (theirs.fileno(), os.getpid(), int(at_once))
+        with theirs, self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _RUN, *map(str, arguments)],
+                env=child_environment(alone=alone),
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._group: int | None = self._process.pid
+        self._busy = False
+
+    def _call(self, call: Generate | Score) -> Iterator[Result]:
+        inbox = self._ask(call)
+        try:
+            while isinstance(message := self._next(inbox), Result):
+                yield message
+        except GeneratorExit:
+            with suppress(OSError, RuntimeError):  # closed or dead: nothing is left to stop
+                self._connection.send(Stop())
+                while isinstance(self._next(inbox), Result):
+                    pass
+            raise
+
+    def _ask(self, message: object) -> SimpleQueue[Message]:
+        """Send the message; what comes back piles up in a queue, so vLLM never waits for us."""
+        if self._group is None:
+            raise RuntimeError(f"the vLLM engine on {self.weights} is closed: open a new one")
+        if self._busy:
+            raise RuntimeError(
+                f"the vLLM engine on {self.weights} is in the middle of another call: "
+                "finish or close that iterator first"
+            )
+        inbox: SimpleQueue[Message] = SimpleQueue()
+        with suppress(BrokenPipeError):  # dead: the reader will see it
+            self._connection.send(message)
+        threading.Thread(target=_read, args=(self._connection, inbox), daemon=True).start()
+        self._busy = True
+        return inbox
+
+    def _next(self, inbox: SimpleQueue[Message]) -> Result | Done:
+        message = self._wait(inbox)
+        self._busy = isinstance(message, Result)
+        if message is None:
+            raise self._death()
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    def _wait(self, inbox: SimpleQueue[Message]) -> Message:
+        while True:
+            alive = self._process.poll() is None  # before the queue: its last words still count
+            try:
+                return inbox.get(timeout=1.0)
+            except Empty:
+                if not alive:
+                    return None
+
+    def _death(self) -> RuntimeError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSE_S)
+        self._kill()
+        log = self._log.read_text(errors="replace") if self._log.exists() else ""
+        lines = [line for line in re.split(r"[\r\n]+", log) if line.strip()]
+        code = self._process.returncode
+        killed = " (killed; by the kernel, if memory ran out)" if code == -signal.SIGKILL else ""
+        return RuntimeError(
+            f"the vLLM engine on {self.weights} died with exit code {code}{killed}. "
+            f"The end of its log:\n" + "\n".join(lines[-LOG_LINES:])
+        )
+
+    def _kill(self) -> None:
+        group, self._group = self._group, None
+        if group is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+            self._process.wait()
+
+
+def child_environment(*, alone: bool) -> dict[str, str]:
+    """This process's environment for one that is no rank of anything.
+
+    Args:
+        alone: Whether that process does all the work itself, as it can on a single GPU.
+    """
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        # Launchers of several ranks set one OpenMP thread, which would cripple vLLM on the CPU.
+        if not _RANK.fullmatch(name) and (name, value) != ("OMP_NUM_THREADS", "1")
+    }
+    defaults = {
+        # Threads that wait by spinning made vLLM ten times slower on a CPU that others use too.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "THP_MEM_ALLOC_ENABLE": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",  # compiles on first use, and needs nvcc for it
+    }
+    checkout = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, (checkout, environment.get("PYTHONPATH"))))
+    return {
+        **defaults,
+        **environment,
+        "PYTHONPATH": path,
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(not alone)),
+    }
+
+
+def _read(connection: Connection, inbox: SimpleQueue[Message]) -> None:
+    message: Message = Result(-1, [])
+    try:
+        with suppress(EOFError, OSError):
+            while isinstance(message, Result):
+                message = connection.recv()
+                inbox.put(message)
+    finally:
+        inbox.put(None)

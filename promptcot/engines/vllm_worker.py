@@ -1,0 +1,147 @@
+"""The process that owns vLLM: started by ``vllm_engine``, gone with its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from itertools import count, islice
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from promptcot.engines.vllm_calls import (
+    Close,
+    Config,
+    Done,
+    Generate,
+    Generation,
+    Result,
+    Score,
+    Scoring,
+    Stop,
+    Vocabulary,
+    Work,
+)
+from promptcot.tokens import end_token
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """A loaded model."""
+
+    def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
+        from vllm import LLM
+
+        self.engine = LLM(model=config.weights, **config.arguments).llm_engine
+        # One token less than the context, so that whatever was sampled can be scored as well:
+        # vLLM scores prompts only, and a prompt must leave room for a token.
+        max_length = self.engine.model_config.max_model_len - 1
+        self.vocabulary = Vocabulary(tokenizer, max_length, config.chat)
+        self.max_in_flight = config.max_in_flight
+        self.names = map(str, count())
+
+    def answer(self, call: Generate | Score, connection: Connection) -> None:
+        """Send a ``Result`` for each request, then ``Done``; or the caller's mistake."""
+        try:
+            for result in self._results(self._work(call), connection):
+                connection.send(result)
+        except ValueError as error:
+            connection.send(ValueError(str(error)))
+        else:
+            connection.send(Done())
+
+    def _work(self, call: Generate | Score) -> Work:
+        if isinstance(call, Generate):
+            return Generation(call, self.vocabulary)
+        return Scoring(call, self.vocabulary)
+
+    def _results(self, work: Work, connection: Connection) -> Iterator[Result]:
+        waiting = iter(range(len(work.sequences)))
+        running: dict[str, int] = {}
+        try:
+            while self._admit(work, waiting, running) and not connection.poll():
+                for output in self.engine.step():
+                    if output.finished:
+                        index = running.pop(output.request_id)
+                        yield Result(index, work.value(index, output))
+        finally:
+            self.engine.abort_request(list(running))
+
+    def _admit(self, work: Work, waiting: Iterator[int], running: dict[str, int]) -> bool:
+        """Fill up what vLLM holds; False when nothing is left to do."""
+        for index in islice(waiting, self.max_in_flight - len(running)):
+            name = next(self.names)
+            prompt = {"prompt_token_ids": work.sequences[index].tolist()}
+            self.engine.add_request(name, prompt, work.params(index))
+            running[name] = index
+        return bool(running)
+
+
+def load_tokenizer(weights: str) -> PreTrainedTokenizerBase:
+    """The model's tokenizer; asked for first, as it fails in seconds where vLLM takes a minute.
+
+    Raises:
+        FileNotFoundError: There is none, neither here nor on the hub.
+        ValueError: It has no end token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(weights)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"no tokenizer of {weights}, neither in a folder of this name nor on the hub: {error}"
+        ) from error
+    end_token(tokenizer)
+    return tokenizer
+
+
+def die_with(parent: int, *, at_once: bool) -> None:
+    """Kill this process group as soon as ``parent`` is gone, however it went.
+
+    Args:
+        parent: Process id.
+        at_once: Have the kernel kill this process too, even where Python cannot run. The kernel
+            goes by the thread that started it, so that must live as long as the parent.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    if at_once and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def serve(connection: Connection) -> None:
+    """Load what the parent names, then answer its calls until it says ``Close``."""
+    config: Config = connection.recv()
+    try:
+        tokenizer = load_tokenizer(config.weights)
+    except (FileNotFoundError, ValueError) as error:
+        connection.send(type(error)(str(error)))
+        return
+    worker = Worker(config, tokenizer)
+    connection.send(Done())
+    while not isinstance(call := connection.recv(), Close):
+        if not isinstance(call, Stop):  # a stop is read here when its call is over
+            worker.answer(call, connection)
+    worker.engine.engine_core.shutdown()
+
+
+def main() -> None:
+    """Run by ``vllm_engine`` with three integers: pipe, parent, and ``at_once`` of ``die_with``."""
+    pipe, parent, at_once = (int(argument) for argument in sys.argv[1:])
+    die_with(parent, at_once=bool(at_once))
+    serve(Connection(pipe))
+    os.killpg(0, signal.SIGKILL)  # nothing that vLLM started may stay behind

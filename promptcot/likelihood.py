@@ -1,0 +1,81 @@
+"""Log-probabilities of target tokens under a causal language model.
+
+Training and scoring share this one forward pass. Only the target tokens meet the vocabulary,
+a chunk at a time, so that no [tokens, vocabulary] tensor is ever whole in memory.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from promptcot import attention
+from promptcot.batches import TokenBatch
+
+CHUNK = 1024
+"""Target tokens whose logits are in memory at once."""
+
+
+def load_causal_lm(weights: str, dtype: torch.dtype | str) -> PreTrainedModel:
+    """The model in a folder (or of a hub name), with packed attention. Runs no code of theirs."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        weights, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False
+    )
+    for name in ("logits_scaling", "logit_scale", "final_logit_softcapping"):
+        if getattr(model.config, name, None) not in (None, 1, 1.0):
+            raise ValueError(
+                f"{weights}: its config transforms the logits ({name}="
+                f"{getattr(model.config, name)}), which is not supported: choose another model"
+            )
+    return model
+
+
+class TargetLogprobs(nn.Module):
+    """A causal language model whose output is the log-probability of each target token.
+
+    Under sharding this module, not ``lm``, is the root: the head runs inside its forward.
+    """
+
+    def __init__(self, lm: PreTrainedModel) -> None:
+        super().__init__()
+        self.lm = lm
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        """Natural-log probabilities, [N] float32, in the order of ``batch.targets``."""
+        hidden = self.lm.get_decoder()(
+            input_ids=batch.tokens,
+            position_ids=batch.positions,
+            boundaries=batch.boundaries,
+            use_cache=False,
+        ).last_hidden_state
+        hidden = hidden.reshape(-1, hidden.shape[-1])[batch.predictors]
+        chunks = zip(hidden.split(CHUNK), batch.targets.split(CHUNK), strict=True)
+        return torch.cat([self._chunk(h, t) for h, t in chunks])
+
+    def _chunk(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return self._logprobs(hidden, targets)
+        logprobs: Tensor = checkpoint(self._logprobs, hidden, targets, use_reentrant=False)
+        return logprobs
+
+    def _logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        # float() before the softmax: in bfloat16 its error is 0.01 nats a token (autocast keeps
+        # bfloat16 on the CPU), which adds up over a rationale.
+        logits = self.lm.get_output_embeddings()(hidden).float()
+        return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
+
+
+def by_segment(logprobs: Tensor, batch: TokenBatch) -> list[tuple[tuple[float, ...], ...]]:
+    """Split a batch's log-probabilities into documents and their segments."""
+    documents: list[list[list[float]]] = []
+    for value, document, segment in zip(
+        logprobs.tolist(), batch.documents.tolist(), batch.segments.tolist(), strict=True
+    ):
+        while len(documents) <= document:
+            documents.append([])
+        while len(documents[document]) <= segment:
+            documents[document].append([])
+        documents[document][segment].append(value)
+    return [tuple(map(tuple, segments)) for segments in documents]

@@ -1,0 +1,53 @@
+"""Figures over problems, with their uncertainty. Pure functions of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from random import Random
+from statistics import fmean, stdev
+
+
+def importance_bound(log_joint: Sequence[float], log_proposal: Sequence[float]) -> float:
+    """Lower bound in expectation of log p(x | c) from K samples z of q(z | c, x), in nats.
+
+    log (1/K) sum_k p(z_k, x | c) / q(z_k | c, x); tighter as K grows, for any q.
+
+    Args:
+        log_joint: log p(z_k, x | c) of each sample.
+        log_proposal: log q(z_k | c, x) of each sample, as it was drawn.
+
+    Source:
+        Burda et al. 2016, arXiv:1509.00519, eq. 8.
+    """
+    weights = [p - q for p, q in zip(log_joint, log_proposal, strict=True)]
+    return log_sum_exp(weights) - math.log(len(weights))
+
+
+def effective_samples(log_joint: Sequence[float], log_proposal: Sequence[float]) -> float:
+    """Kish's effective number of the K importance weights, in [1, K]."""
+    weights = [p - q for p, q in zip(log_joint, log_proposal, strict=True)]
+    return math.exp(2 * log_sum_exp(weights) - log_sum_exp([2 * w for w in weights]))
+
+
+def log_sum_exp(values: Sequence[float]) -> float:
+    """Log of the sum of exponentials, without overflow."""
+    largest = max(values)
+    if math.isinf(largest):
+        return largest
+    return largest + math.log(math.fsum(math.exp(value - largest) for value in values))
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Standard error of the mean; NaN for a single value, whose spread is unknown."""
+    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def bootstrap_interval(
+    values: Sequence[float], *, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean, resampling the values (one a problem)."""
+    rng = Random(seed)
+    means = sorted(fmean(rng.choices(values, k=len(values))) for _ in range(draws))
+    tail = (1 - level) / 2
+    return means[int(tail * (draws - 1))], means[math.ceil((1 - tail) * (draws - 1))]

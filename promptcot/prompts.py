@@ -1,0 +1,123 @@
+"""Records to the text that a model is given, and the target it is to write.
+
+Templates are files filled with ``string.Template``, because ``str.format`` would eat the braces
+of LaTeX; values are not scanned again, so a problem may contain ``$``. The two ``compose``
+templates and the tags are the interface of the released PromptCoT 2.0 generator (arXiv
+2509.19894), word for word, so that it can be used and trained further here. They are raw text:
+the paper's models are base models without a chat template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from string import Template
+
+from promptcot.protocols import Target
+from promptcot.records import Annotation, Domain, Problem
+
+TEMPLATES = Path(__file__).parent / "templates"
+NAMES = tuple(sorted(path.stem for path in TEMPLATES.glob("*.txt")))
+
+
+class PromptFormat:
+    """The wording of every prompt and the tags around rationale and problem.
+
+    Args:
+        templates: Folder whose ``*.txt`` replace the bundled templates of the same name.
+        rationale_tags: Text before and after a rationale.
+        problem_tags: Text before and after a problem.
+    """
+
+    def __init__(
+        self,
+        templates: Path | None = None,
+        rationale_tags: tuple[str, str] = ("<!-- BEGIN RATIONALE -->", "<!-- END RATIONALE -->"),
+        problem_tags: tuple[str, str] = ("<!-- BEGIN PROBLEM -->", "<!-- END PROBLEM -->"),
+    ) -> None:
+        if templates is not None and not any(
+            (templates / f"{name}.txt").exists() for name in NAMES
+        ):
+            raise FileNotFoundError(
+                f"prompt templates {templates}: no such folder, or none of "
+                f"{', '.join(NAMES)} (.txt) in it"
+            )
+        self.templates = templates
+        self.rationale_tags = rationale_tags
+        self.problem_tags = problem_tags
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """All four tags; none may stand in a rationale or a problem."""
+        return (*self.rationale_tags, *self.problem_tags)
+
+    def compose_prompt(self, problem: Problem) -> str:
+        """What the prompt model p(z, x | c) is given: concepts and level."""
+        name = "compose_code" if problem.domain is Domain.CODE else "compose_math"
+        return self._fill(name, concepts=numbered(problem.concepts), level=problem.level)
+
+    def compose_target(self, rationale: str, statement: str) -> Target:
+        """What the prompt model writes: the segments z and x, each with its tags."""
+        before_z, after_z = self.rationale_tags
+        before_x, after_x = self.problem_tags
+        return Target(
+            ((before_z, rationale.strip(), after_z), (before_x, statement.strip(), after_x))
+        )
+
+    def rationale_prompt(self, problem: Problem) -> str:
+        """What the rationale model q(z | c, x) is given: concepts, level and problem."""
+        return self._fill(
+            "infer_rationale",
+            concepts=numbered(problem.concepts),
+            level=problem.level,
+            statement=problem.statement,
+        )
+
+    def concepts_prompt(self, problem: Problem, num_concepts: int) -> str:
+        """What a teacher is asked in order to name a problem's concepts."""
+        return self._fill(
+            "extract_concepts", statement=problem.statement, num_concepts=str(num_concepts)
+        )
+
+    def annotation_prompt(self, problem: Problem) -> str:
+        """What a teacher is asked in order to write a rationale."""
+        return self._fill(
+            "write_rationale",
+            concepts=numbered(problem.concepts),
+            level=problem.level,
+            statement=problem.statement,
+        )
+
+    def _fill(self, name: str, **values: str) -> str:
+        return Template(_read(self.templates, name)).substitute(values)
+
+    def to_row(self) -> dict[str, object]:
+        """What a manifest records of the format: the tags and the templates' whole text."""
+        return {
+            "rationale_tags": list(self.rationale_tags),
+            "problem_tags": list(self.problem_tags),
+            "templates": {name: _read(self.templates, name) for name in NAMES},
+        }
+
+
+def rationale_target(rationale: str) -> Target:
+    """What the rationale model writes: the rationale alone, then the end token."""
+    return Target(((rationale.strip(),),))
+
+
+def compose_target(format: PromptFormat, annotation: Annotation) -> Target:
+    """The prompt model's target for one annotation."""
+    return format.compose_target(annotation.rationale, annotation.problem.statement)
+
+
+def numbered(concepts: Sequence[str]) -> str:
+    """One concept a line, counted from 1."""
+    return "\n".join(f"{number}. {concept}" for number, concept in enumerate(concepts, 1))
+
+
+@cache
+def _read(folder: Path | None, name: str) -> str:
+    own = folder / f"{name}.txt" if folder is not None else None
+    path = own if own is not None and own.exists() else TEMPLATES / f"{name}.txt"
+    return path.read_text(encoding="utf-8").removesuffix("\n")  # the editor's last line end

@@ -1,0 +1,140 @@
+"""The seams: what the project asks of an engine, and the values that cross them.
+
+An engine is opened on a folder of weights (or the name of a served model) and owns its memory
+from construction until ``close``. Results come in any order, as they finish, so that whoever
+asked can write each to disk at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+Piece = str | tuple[int, ...]
+"""Text, tokenised on its own with no token merged across its edges, or token ids as sampled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample; the names are vLLM's. Temperature 0 means greedy.
+
+    Args:
+        n: Completions for each prompt.
+        temperature: Divides the logits; 0 takes the most likely token every time.
+        top_p: Share of probability mass to sample from; 1 cuts nothing.
+        max_tokens: Limit of one completion, its end token included.
+    """
+
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.max_tokens < 1:
+            raise ValueError(
+                f"sampling n={self.n}, max_tokens={self.max_tokens}: both must be at least 1"
+            )
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"sampling temperature={self.temperature}, top_p={self.top_p}: "
+                "the temperature must be 0 or more, and 0 < top_p <= 1"
+            )
+        if self.temperature == 0 and self.n > 1:
+            raise ValueError(
+                f"sampling n={self.n} at temperature 0 gives the same text {self.n} times: "
+                "set n to 1 or raise the temperature"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt to complete. Equal requests to an equal engine get equal completions."""
+
+    prompt: str
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled continuation.
+
+    ``tokens`` leaves the end token out; ``logprobs`` (nats, under the model's own distribution
+    at temperature 1) holds one more value for it when ``finished``. Both are empty where the
+    engine cannot know them (a chat server).
+    """
+
+    text: str
+    finished: bool = True
+    """False when the limit of tokens cut it off."""
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What follows a prompt and is trained on or scored, in segments reported apart.
+
+    Every piece is tokenised on its own, so a segment's edge is always a token's edge.
+
+    Args:
+        segments: For the prompt model the rationale with its tags, then the problem with its
+            tags; for the rationale model the rationale alone.
+        ends: Whether the end token follows, as part of the last segment.
+    """
+
+    segments: tuple[tuple[Piece, ...], ...]
+    ends: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """A prompt and the target whose tokens are to be scored after it."""
+
+    prompt: str
+    target: Target
+
+
+SegmentLogprobs = tuple[tuple[float, ...], ...]
+"""Log-probability in nats of every target token, grouped by segment; none of the prompt's."""
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Samples completions."""
+
+    batch_size: int
+    """How many requests one result may depend on: a resumed run repeats whole batches of them,
+    counted from the first request, so that it draws the same. 1 where requests never meet."""
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Index of a request and its ``sampling.n`` completions, in any order, each once."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Scores given continuations under a model, at temperature 1."""
+
+    batch_size: int
+    """As for ``Generator``."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, SegmentLogprobs]]:
+        """Index of a request and its log-probabilities, in any order, each once."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Engine(Generator, Scorer, Protocol):
+    """Both: what one loaded model can do."""

@@ -1,0 +1,74 @@
+"""The nouns of the project: what flows between the rooms and is written to disk.
+
+Records are frozen and hold only text and numbers, no tensors and no handles, so that every
+stage can be resumed from the JSONL that the previous one wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Domain(StrEnum):
+    """What kind of reference a problem can have."""
+
+    MATH = "math"
+    CODE = "code"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem x, with the concepts c and the difficulty level it was written from."""
+
+    id: str
+    domain: Domain
+    statement: str
+    concepts: tuple[str, ...] = ()
+    level: str = ""
+    reference: str | None = None
+    """Final answer (mathematics) or JSON unit tests (code); None until one is established."""
+
+    def to_row(self) -> dict[str, Any]:
+        """A flat JSON object; ``from_row`` reads it back."""
+        return {
+            "id": self.id,
+            "domain": str(self.domain),
+            "level": self.level,
+            "concepts": list(self.concepts),
+            "statement": self.statement,
+            "reference": self.reference,
+        }
+
+    @staticmethod
+    def from_row(row: Mapping[str, Any]) -> Problem:
+        """The problem in a row written by ``to_row``; other fields are ignored."""
+        return Problem(
+            id=row["id"],
+            domain=Domain(row["domain"]),
+            statement=row["statement"],
+            concepts=tuple(row["concepts"]),
+            level=row["level"],
+            reference=row["reference"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A problem together with a rationale z: how a teacher would come to design it."""
+
+    problem: Problem
+    rationale: str
+    reward: float | None = None
+    """log p(z | c) + log p(x | z, c) in nats where the E-step chose the rationale, else None."""
+
+    def to_row(self) -> dict[str, Any]:
+        """A flat JSON object; ``from_row`` reads it back."""
+        return {**self.problem.to_row(), "rationale": self.rationale, "reward": self.reward}
+
+    @staticmethod
+    def from_row(row: Mapping[str, Any]) -> Annotation:
+        """The annotation in a row written by ``to_row``; other fields are ignored."""
+        return Annotation(Problem.from_row(row), row["rationale"], row["reward"])

@@ -1,0 +1,258 @@
+"""Rounds on disk: folders of JSONL that appear whole or not at all.
+
+While a round is being made it lies in ``NAME.partial``: finished rows are appended one at a
+time, each under a key that hashes what made it, and a rerun goes on after the last whole line.
+When it is done it gets a manifest with counts and checksums and is renamed to ``NAME``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from promptcot.fingerprints import file_sha256
+from promptcot.locks import folder_lock
+
+MANIFEST = "manifest.json"
+ROWS = "rows"
+DROPPED = "dropped"
+SYNC_S = 1.0
+"""Rows that a power cut may cost are at most this many seconds old; a killed process costs none."""
+
+Row = dict[str, Any]
+
+
+class Round:
+    """One round being made. Use ``open_round``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, IO[bytes]] = {}
+        self._keys: dict[str, dict[str, int]] = {}
+        self._rows: dict[str, list[Row]] = {}
+        self._synced = time.monotonic()
+
+    def rows(self, stage: str) -> dict[str, Row]:
+        """Rows of a stage that are on disk, by key."""
+        self._open(stage)
+        return dict(zip(self._keys[stage], self._rows[stage], strict=True))
+
+    def append(self, stage: str, key: str, row: Mapping[str, Any]) -> None:
+        """Write one finished row; a key that is there already is left as it is."""
+        file = self._open(stage)
+        if key in self._keys[stage]:
+            return
+        whole = {"key": key, **row}
+        start = file.seek(0, os.SEEK_END)
+        try:
+            _write_all(file, json.dumps(whole, ensure_ascii=False).encode() + b"\n")
+        except OSError as error:
+            _cut(file, start)
+            raise OSError(
+                error.errno,
+                f"cannot write to {self.folder} ({error.strerror}): free some space and run the "
+                f"same command again; the {len(self._keys[stage])} rows before this one are safe",
+            ) from error
+        self._keys[stage][key] = len(self._keys[stage])
+        self._rows[stage].append(whole)
+        if time.monotonic() - self._synced > SYNC_S:
+            self.sync()
+
+    def drop(self, key: str, reason: str, **details: Any) -> None:  # noqa: ANN401
+        """Record that a row was left out, and why; the manifest counts the reasons."""
+        self.append(DROPPED, key, {"reason": reason, **details})
+
+    def dropped(self) -> dict[str, int]:
+        """How many rows were left out, by reason."""
+        return dict(Counter(row["reason"] for row in self.rows(DROPPED).values()))
+
+    def sync(self) -> None:
+        """Force what was written to the disk."""
+        for file in self._files.values():
+            os.fsync(file.fileno())
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+        self._files = {}
+
+    def _open(self, stage: str) -> IO[bytes]:
+        if stage not in self._files:
+            path = self.folder / f"{stage}.jsonl"
+            file = open(path, "a+b", buffering=0)  # noqa: SIM115
+            rows = _recover(file, path)
+            self._files[stage] = file
+            self._rows[stage] = rows
+            self._keys[stage] = {row["key"]: number for number, row in enumerate(rows)}
+        return self._files[stage]
+
+
+@contextmanager
+def open_round(folder: Path, settings: Mapping[str, Any]) -> Iterator[Round | None]:
+    """Make the round ``folder``, or go on with the part of it that is there.
+
+    Yields None when the round is whole already. Leaving the block without an error completes it.
+
+    Args:
+        folder: Where the round will appear.
+        settings: All that decides the rows: recipe, weights, sampling, seed, input.
+
+    Raises:
+        ValueError: The folder or its partial form was made with other settings.
+        BlockingIOError: Another process is making it.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    wanted = json.loads(json.dumps(settings, default=str))
+    with ExitStack() as stack:
+        stack.enter_context(folder_lock(folder.parent / ".locks" / folder.name))
+        if folder.exists():
+            check_settings(folder, read_manifest(folder)["settings"], wanted)
+            yield None
+            return
+        if (partial / MANIFEST).exists():
+            check_settings(partial, read_manifest(partial)["settings"], wanted)
+        partial.mkdir(parents=True, exist_ok=True)
+        write_json(partial / MANIFEST, {"settings": wanted})
+        making = Round(partial)
+        stack.callback(making.close)
+        started = time.time()
+        yield making
+        making.sync()
+        _complete(making, wanted, started)
+        os.replace(partial, folder)
+        _sync_folder(folder.parent)
+
+
+def read_round(folder: Path, stage: str = ROWS) -> list[Row]:
+    """All rows of a whole round.
+
+    Raises:
+        FileNotFoundError: There is no such round, or it is not finished.
+        ValueError: The file is not what the manifest says was written.
+    """
+    manifest = read_manifest(folder)
+    path = folder / f"{stage}.jsonl"
+    if stage not in manifest["sha256"]:
+        raise FileNotFoundError(
+            f"{folder} has no rows called '{stage}', but {', '.join(manifest['sha256']) or 'none'}"
+        )
+    if file_sha256(path) != manifest["sha256"][stage]:
+        raise ValueError(
+            f"{path} was changed after it was made (its checksum differs from {MANIFEST}): "
+            "restore it, or delete the folder and make the round again"
+        )
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def read_manifest(folder: Path) -> Row:
+    """What the manifest of a round says.
+
+    Raises:
+        FileNotFoundError: There is no such round.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        unfinished = folder.with_name(folder.name + ".partial").exists()
+        state = (
+            "it is not finished: run the command that makes it again"
+            if unfinished
+            else ("make it first, or correct the path")
+        )
+        raise FileNotFoundError(f"no round of rows at {folder}: {state}")
+    manifest: Row = json.loads(path.read_bytes())
+    return manifest
+
+
+def check_settings(folder: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to mix rows made in two ways.
+
+    Raises:
+        ValueError: Names the first setting that differs, both values and the cure.
+    """
+    for name, old, new in _differences(there, wanted):
+        raise ValueError(
+            f"{folder} was made with {name} = {_short(old)}, now it is {_short(new)}: "
+            "give the old value, name another folder, or delete this one"
+        )
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON so that the file is whole, old or new, at every moment."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _complete(making: Round, settings: Mapping[str, Any], started: float) -> None:
+    stages = sorted(path.stem for path in making.folder.glob("*.jsonl"))
+    manifest = {
+        "settings": settings,
+        "rows": {stage: len(making.rows(stage)) for stage in stages},
+        "dropped": making.dropped() if DROPPED in stages else {},
+        "sha256": {stage: file_sha256(making.folder / f"{stage}.jsonl") for stage in stages},
+        "seconds": round(time.time() - started, 1),
+    }
+    write_json(making.folder / MANIFEST, manifest)
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:  # an unbuffered write may take less than it was given, on a disk nearly full
+        rest = rest[file.write(rest) :]
+
+
+def _recover(file: IO[bytes], path: Path) -> list[Row]:
+    """Rows of a stream whose last line may have been cut off by a crash; the cut line goes."""
+    file.seek(0)
+    content = file.read()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        _cut(file, whole)
+    file.seek(whole)
+    try:
+        return [json.loads(line) for line in content[:whole].splitlines()]
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): delete the folder {path.parent} and run again"
+        ) from error
+
+
+def _cut(file: IO[bytes], size: int) -> None:
+    file.truncate(size)
+    file.seek(size)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    for name in sorted({*old, *new}):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            yield f"{prefix}{name}", a, b
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[:limit] + "..."

@@ -1,0 +1,121 @@
+"""Text to token ids, in one place, so that training, sampling and scoring see the same tokens.
+
+A sequence is the prompt's tokens, the target's tokens, the end token. Pieces are tokenised on
+their own and joined as ids; nothing is ever decoded and tokenised again. Markup of special
+tokens inside a text (``<|im_end|>``) stays ordinary text: only this module places control tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from promptcot.protocols import Piece, Target
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and its target as token ids."""
+
+    prompt: tuple[int, ...]
+    target: tuple[int, ...]
+    segment_lengths: tuple[int, ...]
+    """Number of target tokens of each segment; they add up to ``len(target)``."""
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.target)
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return self.prompt + self.target
+
+
+def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that ends a sequence.
+
+    Raises:
+        ValueError: The tokenizer has none, so that a model could never learn to stop.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"the tokenizer of {tokenizer.name_or_path} has no end token (eos_token): "
+            "set one in its tokenizer_config.json"
+        )
+    return int(tokenizer.eos_token_id)
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    """The prompt's tokens, with the start token where this tokenizer uses one."""
+    bos = tokenizer.bos_token_id
+    starts = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    return ((bos,) if starts else ()) + encode_piece(tokenizer, text)
+
+
+def encode_piece(tokenizer: PreTrainedTokenizerBase, piece: Piece) -> tuple[int, ...]:
+    """Tokens of one piece; token ids pass through."""
+    if isinstance(piece, tuple):
+        return piece
+    encoded = tokenizer(piece, add_special_tokens=False, split_special_tokens=True)
+    return tuple(encoded["input_ids"])
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, target: Target) -> Example:
+    """The sequence that is trained on or scored."""
+    segments = [
+        [token for piece in pieces for token in encode_piece(tokenizer, piece)]
+        for pieces in target.segments
+    ]
+    if target.ends:
+        segments[-1].append(end_token(tokenizer))
+    return Example(
+        encode_prompt(tokenizer, prompt),
+        tuple(token for segment in segments for token in segment),
+        tuple(len(segment) for segment in segments),
+    )
+
+
+def in_chat(tokenizer: PreTrainedTokenizerBase, message: str) -> tuple[int, ...]:
+    """The tokens of one user's message in the model's chat template, ready for the reply.
+
+    Raises:
+        ValueError: The tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise ValueError(
+            f"the tokenizer of {tokenizer.name_or_path} has no chat template: "
+            "set the engine's `chat` to false, or choose an instruction-tuned model"
+        )
+    messages = [{"role": "user", "content": message}]
+    encoded = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    return tuple(encoded["input_ids"])
+
+
+def fit_prompt(number: int, length: int, max_tokens: int, max_length: int) -> None:
+    """Refuse a prompt whose completion could not end within the model's context.
+
+    Raises:
+        ValueError: Prompt and ``max_tokens`` together exceed ``max_length``.
+    """
+    if length + max_tokens > max_length:
+        raise ValueError(
+            f"prompt {number} has {length} tokens; with max_tokens {max_tokens} that exceeds the "
+            f"model's context of {max_length}: lower max_tokens or drop the problem"
+        )
+
+
+def fit_example(number: int, length: int, max_length: int) -> None:
+    """Refuse a sequence longer than the model's context.
+
+    Raises:
+        ValueError: It is.
+    """
+    if length > max_length:
+        raise ValueError(
+            f"sequence {number} has {length} tokens, the model's context holds {max_length}: "
+            "lower max_tokens where it was sampled, or drop the problem"
+        )

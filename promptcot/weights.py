@@ -1,0 +1,28 @@
+"""Checks of a folder of weights before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def check_weights(weights: str) -> None:
+    """Refuse what cannot be a model.
+
+    A name such as ``Qwen/Qwen2.5-7B`` that is no folder here is left to the hub.
+
+    Raises:
+        FileNotFoundError: The folder does not exist or holds no model.
+    """
+    folder = Path(weights)
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise FileNotFoundError(
+                f"the folder {weights} holds no model (no config.json): give the folder that a fit "
+                "exported, or a Hugging Face model folder"
+            )
+    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", weights) or folder.parent.is_dir():
+        raise FileNotFoundError(
+            f"there is no model folder {weights}: check the path; "
+            "`make demo` writes the embedded model to models/smollm2-135m-instruct"
+        )

