@@ -17,7 +17,7 @@ from transformers import AttentionInterface
 NAME = "packed"
 
 
-def packed_attention(
+def packed_attention(  # noqa: PLR0913, PLR0917 -- the signature is transformers'
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -82,7 +82,7 @@ def _decode(
         scaling or query.shape[-1] ** -0.5
     )
     scores = (grouped @ key.transpose(2, 3)).masked_fill(~visible, float("-inf"))
-    mixed = scores.float().softmax(-1).to(value.dtype) @ value
+    mixed: Tensor = scores.float().softmax(-1).to(value.dtype) @ value
     return mixed.flatten(1, 2)[:, :, None]
 
 
@@ -101,7 +101,7 @@ def _varlen(
             value.repeat_interleave(groups, dim=1),
         )
     )
-    mixed = varlen_attn(
+    mixed: Tensor = varlen_attn(  # type: ignore[assignment]  # no statistics asked for
         q, k, v, boundaries, boundaries, longest, longest, scale=scaling, window_size=(-1, 0)
     )
     return mixed.transpose(0, 1)[None]

@@ -28,6 +28,10 @@ class TokenBatch(NamedTuple):
     documents: Tensor  # [N] int64 number of the target's document
     denominator: Tensor  # [] float32: the mean loss is the sum over targets divided by this
 
+    def to(self, device: torch.device) -> TokenBatch:
+        """The same batch on a device."""
+        return TokenBatch(*(None if t is None else t.to(device) for t in self))  # type: ignore[arg-type]
+
 
 def pack(examples: Sequence[Example], denominator: float | None = None) -> TokenBatch:
     """Lay the examples end to end in one row, without padding."""

@@ -63,7 +63,7 @@ class TargetLogprobs(nn.Module):
     def _logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         # float() before the softmax: in bfloat16 its error is 0.01 nats a token (autocast keeps
         # bfloat16 on the CPU), which adds up over a rationale.
-        logits = self.lm.get_output_embeddings()(hidden).float()
+        logits: Tensor = self.lm.get_output_embeddings()(hidden).float()
         return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
 
 

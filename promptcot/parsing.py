@@ -1,4 +1,4 @@
-"""What a model wrote, taken apart. Every string gives a result or a named reason, never an error."""
+"""What a model wrote, taken apart: every string gives a result or a named reason."""
 
 from __future__ import annotations
 

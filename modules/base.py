@@ -1,0 +1,59 @@
+"""What the objectives share: a causal language model, its optimizer, a token-exact loss."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from promptcot.batches import TokenBatch
+from promptcot.likelihood import TargetLogprobs, load_causal_lm
+from promptcot.weights import check_weights
+
+
+class LMModule(LightningModule):
+    """A causal language model trained on the likelihood of target tokens.
+
+    The loss of a micro-batch is its sum over target tokens divided by the batch's
+    ``denominator``: the target tokens of the whole optimizer step over all micro-batches and
+    ranks, divided by their number. Lightning's mean over micro-batches and the strategy's mean
+    over ranks then give exactly the mean over tokens.
+
+    Args:
+        weights: Folder (or hub name) of the weights to start from.
+        optimizer: Called with the trainable parameters.
+        gradient_checkpointing: Trade a second forward pass for activation memory.
+    """
+
+    policy: nn.Module
+
+    def __init__(
+        self,
+        weights: str,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        check_weights(weights)
+        self.weights = weights
+        self.optimizer = optimizer
+        self.gradient_checkpointing = gradient_checkpointing
+
+    def configure_model(self) -> None:
+        if hasattr(self, "policy"):  # Lightning calls this hook once per stage
+            return
+        # float32: at the paper's rates an update is smaller than half a step of bfloat16 and
+        # would round away; trainer.precision bf16-mixed computes in bfloat16 all the same.
+        lm = load_causal_lm(self.weights, torch.float32)
+        if self.gradient_checkpointing:
+            lm.gradient_checkpointing_enable({"use_reentrant": False})
+        self.policy = TargetLogprobs(lm).train()  # transformers hands it over in eval mode
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.optimizer(p for p in self.parameters() if p.requires_grad)
+
+    def nll(self, batch: TokenBatch) -> Tensor:
+        """Negative log-probability of each target token in nats, [N] float32."""
+        logprobs: Tensor = self.policy(batch)
+        return -logprobs

@@ -1,0 +1,29 @@
+"""M-step: the prompt model p(z, x | c) learns to write the rationale, then the problem."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from modules.base import LMModule
+from promptcot.batches import TokenBatch
+
+RATIONALE, PROBLEM = 0, 1
+"""The segments of ``PromptFormat.compose_target``."""
+
+
+class MStepModule(LMModule):
+    """Maximum likelihood of a rationale and its problem, given the concepts.
+
+    Logs means over target tokens, in nats: ``m_step/loss``, and its two parts
+    ``m_step/rationale_nll`` (-log p(z | c)) and ``m_step/problem_nll`` (-log p(x | z, c)).
+    """
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        nll = self.nll(batch)
+        if len(nll):
+            self.log("m_step/loss", nll.mean(), prog_bar=True, batch_size=len(nll))
+        for name, segment in (("rationale_nll", RATIONALE), ("problem_nll", PROBLEM)):
+            part = nll[batch.segments == segment]
+            if len(part):
+                self.log(f"m_step/{name}", part.mean(), batch_size=len(part))
+        return nll.sum() / batch.denominator
