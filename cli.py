@@ -7,6 +7,7 @@ sentence and status 2; set PROMPTCOT_TRACEBACK=1 to see where it was found.
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import re
 import sys
@@ -18,11 +19,8 @@ def train(args: list[str] | None = None, run: bool = True) -> Any:  # noqa: ANN4
     from lightning.pytorch import LightningDataModule, LightningModule
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-    import callbacks
-    import datamodules
-    import modules
-
-    assert callbacks and datamodules and modules  # imported so that their short names work
+    for room in ("callbacks", "datamodules", "modules"):  # so that their short names work
+        importlib.import_module(room)
 
     class Parser(LightningArgumentParser):
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -32,7 +32,7 @@ class AnnotationDataModule(LightningDataModule, ABC):
         format: The wording of prompts and the tags.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         weights: str,
         corpus: Corpus,
