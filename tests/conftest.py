@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tiny import save_tiny_model
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -22,3 +23,9 @@ def embedded_weights() -> Path:
     command = [sys.executable, "-m", "promptcot.embedded", str(folder)]
     subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random two-layer model with one token a character."""
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))

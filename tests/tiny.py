@@ -1,0 +1,32 @@
+"""A two-layer model with a tokenizer of single characters, built at once, without a download."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+END = "<end>"
+
+
+def save_tiny_model(folder: Path, seed: int = 0) -> Path:
+    """A random Llama whose token ids 1 to 127 are the ASCII characters and 0 is the end token."""
+    vocabulary = {END: 0, **{chr(code): code for code in range(1, 128)}}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=core, eos_token=END).save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=128,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        eos_token_id=0,
+        bos_token_id=None,
+        initializer_range=0.3,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
