@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 def train(args: list[str] | None = None, run: bool = True) -> Any:  # noqa: ANN401
     """Build trainer, module and data from YAML and flags, and run the subcommand."""
+    from jsonargparse import ActionConfigFile
     from lightning.pytorch import LightningDataModule, LightningModule
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -28,8 +29,9 @@ def train(args: list[str] | None = None, run: bool = True) -> Any:  # noqa: ANN4
 
     class CLI(LightningCLI):
         def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
-            kwargs.setdefault("dump_header", [f"lightning.pytorch {sys.version_info[:2]}"])
-            return Parser(**kwargs)
+            parser = Parser(**kwargs)
+            parser.add_argument("-c", "--config", action=ActionConfigFile, help="A YAML file.")
+            return parser
 
         def _parse_ckpt_path(self) -> None:
             """A checkpoint's own settings must not override the given ones without a word."""
@@ -49,7 +51,9 @@ def train(args: list[str] | None = None, run: bool = True) -> Any:  # noqa: ANN4
 
 def suggestion(message: str) -> str:
     """The nearest known key for a message about an unknown one; empty where there is none."""
-    unknown = re.search(r"[Kk]ey ['\"](?:[\w.]*\.)?(\w+)['\"] is not expected", message)
+    unknown = re.search(
+        r"(?:Key|Option) ['\"](?:[\w.]*\.)?(\w+)['\"] is not (?:expected|accepted)", message
+    )
     if unknown is None:
         return ""
     known = {

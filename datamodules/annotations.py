@@ -16,6 +16,7 @@ from promptcot.prompts import PromptFormat, rationale_target
 from promptcot.protocols import Target
 from promptcot.records import Annotation
 from promptcot.tokens import Example, encode
+from promptcot.weights import check_weights
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class AnnotationDataModule(LightningDataModule, ABC):
 
         if self.examples:
             return
+        check_weights(self.weights)
         tokenizer = AutoTokenizer.from_pretrained(self.weights, trust_remote_code=False)
         annotations = read_corpus(self.corpus).annotations
         encoded = [(a, encode(tokenizer, *self.prompt_and_target(a))) for a in annotations]

@@ -35,10 +35,12 @@ class LMModule(LightningModule):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        check_weights(weights)
         self.weights = weights
         self.optimizer = optimizer
         self.gradient_checkpointing = gradient_checkpointing
+
+    def setup(self, stage: str) -> None:
+        check_weights(self.weights)
 
     def configure_model(self) -> None:
         if hasattr(self, "policy"):  # Lightning calls this hook once per stage

@@ -33,7 +33,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: jsonargparse reads a default by vars()
 class Columns:
     """Names of a corpus's columns; empty: the first of the usual names that is there.
 
@@ -56,7 +56,7 @@ class Columns:
     reference: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: jsonargparse reads a default by vars()
 class Corpus:
     """Where seed problems come from.
 

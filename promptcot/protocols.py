@@ -15,7 +15,7 @@ Piece = str | tuple[int, ...]
 """Text, tokenised on its own with no token merged across its edges, or token ids as sampled."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: jsonargparse reads a default by vars()
 class Sampling:
     """How to sample; the names are vLLM's. Temperature 0 means greedy.
 

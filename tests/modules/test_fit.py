@@ -46,6 +46,13 @@ def fit(module, data, folder, accumulate=1, epochs=1, callbacks=()):
     return trainer
 
 
+def fit_command(*flags):
+    command = [sys.executable, "cli.py", "fit", "--config", "configs/m_step.yaml", *flags]
+    return subprocess.run(
+        command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
 SGD = partial(torch.optim.SGD, lr=1.0)
 
 
@@ -110,9 +117,13 @@ def test_a_corpus_without_rationales_is_refused(tiny_model, tmp_path):
 
 
 def test_a_missing_model_folder_is_one_sentence_and_no_traceback():
-    command = [sys.executable, "cli.py", "fit", "--config", "configs/m_step.yaml"]
-    command += ["--model.init_args.weights", "/nowhere/model"]
-    run = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    run = fit_command("--model.weights", "/nowhere/model", "--data.weights", "/nowhere/model")
     assert run.returncode == 2
     assert "there is no model folder /nowhere/model" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_an_unknown_key_fails_and_the_nearest_one_is_named():
+    run = fit_command("--model.weightz", "x")
+    assert run.returncode == 2
+    assert "did you mean 'weights'?" in run.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import importlib.metadata
 import importlib.util
 import json
 import logging
@@ -18,7 +19,7 @@ import time
 import traceback
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -729,26 +730,39 @@ def test_a_target_after_an_empty_prompt_cannot_be_scored(words: str):
 # ----------------------------------------------------------------------- real vLLM
 
 PROMPTS = ["The capital of France is", "def add(a, b):\n    return", "1, 2, 3, 4,"]
+VLLM_SETTINGS = {
+    "HF_HUB_OFFLINE": "1",
+    "THP_MEM_ALLOC_ENABLE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else every vLLM of this machine takes the same core
+    "VLLM_NO_USAGE_STATS": "1",
+}
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vllm is not installed"
 )
+
+
+def vllm_serve() -> list[str]:
+    """The command ``vllm serve``, which asks for the version of "vllm" where that is "vllm-cpu"."""
+    names = {distribution.name for distribution in importlib.metadata.distributions()}
+    if "vllm" in names:
+        return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve"]
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model"]
 
 
 @contextmanager
 def vllm_served(weights: Path, log: Path) -> Iterator[str]:
     """Serve a folder on a free port as "tiny", until the block ends in whatever way."""
     port = free_port()
-    # Not `vllm serve`: it looks up the version of "vllm" and fails where "vllm-cpu" is installed.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(weights)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"]
-    command += ["--dtype", "float32", "--max-model-len", "512", "--enforce-eager"]
-    here = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    command = [*vllm_serve(), str(weights), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--served-model-name", "tiny", "--dtype", "float32", "--max-model-len", "512"]
+    command += ["--enforce-eager", "--gpu-memory-utilization", "0.3"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **here, "VLLM_API_KEY": KEY},
+            env={**os.environ, **VLLM_SETTINGS, "VLLM_API_KEY": KEY},
             start_new_session=True,
         )
     try:
@@ -775,8 +789,8 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) ->
 
 
 @pytest.fixture(scope="module")
-def vllm_url(embedded_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with vllm_served(embedded_model, tmp_path_factory.mktemp("vllm") / "log") as url:
+def vllm_url(embedded_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with vllm_served(embedded_weights, tmp_path_factory.mktemp("vllm") / "log") as url:
         yield url
 
 
@@ -791,28 +805,31 @@ class Oracle:
         self.tokenizer = AutoTokenizer.from_pretrained(weights)
         self.model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
 
-    def greedy(self, ids: list[int], max_tokens: int) -> list[int]:
-        """The continuation, with its end token if it comes to one."""
-        tokens = self.torch.tensor([ids])
-        found = self.model.generate(
-            tokens,
-            attention_mask=self.torch.ones_like(tokens),
-            do_sample=False,
-            max_new_tokens=max_tokens,
-            pad_token_id=self.tokenizer.eos_token_id,
-        )
-        return list(found[0, len(ids) :].tolist())
-
-    def logprobs(self, prompt: list[int], target: list[int]) -> list[float]:
+    def forward(self, prompt: Sequence[int], target: Sequence[int]) -> Any:
+        """Log-probabilities of the whole vocabulary before each target token."""
         with self.torch.no_grad():
-            logits = self.model(self.torch.tensor([prompt + target])).logits[0]
-        scores = logits.log_softmax(-1)[len(prompt) - 1 : -1]
-        return [float(row[token]) for row, token in zip(scores, target, strict=True)]
+            logits = self.model(self.torch.tensor([[*prompt, *target]])).logits[0]
+        return logits.log_softmax(-1)[len(prompt) - 1 : -1]
+
+    def logprobs(self, prompt: Sequence[int], target: Sequence[int]) -> list[float]:
+        rows = self.forward(prompt, target)
+        return [float(row[token]) for row, token in zip(rows, target, strict=True)]
+
+    def greedy(self, prompt: Sequence[int], target: Sequence[int]) -> list[int]:
+        """The likeliest token after each prefix of ``target``.
+
+        It is ``target`` itself just where that is the greedy continuation, in one forward.
+        """
+        return list(self.forward(prompt, target).argmax(-1).tolist())
+
+    def sampled(self, completion: Completion) -> list[int]:
+        """The completion's tokens with its end token."""
+        return [*completion.tokens, *[self.tokenizer.eos_token_id] * completion.finished]
 
 
 @pytest.fixture(scope="module")
-def oracle(embedded_model: Path) -> Oracle:
-    return Oracle(embedded_model)
+def oracle(embedded_weights: Path) -> Oracle:
+    return Oracle(embedded_weights)
 
 
 def mean_gap(ours: Any, theirs: Any) -> float:
@@ -823,26 +840,26 @@ def mean_gap(ours: Any, theirs: Any) -> float:
 @pytest.mark.vllm
 @pytest.mark.parametrize("with_tokenizer", [True, False])
 def test_vllm_greedy_is_transformers_greedy(
-    vllm_url: str, embedded_model: Path, oracle: Oracle, with_tokenizer: bool
+    vllm_url: str, embedded_weights: Path, oracle: Oracle, with_tokenizer: bool
 ):
-    folder = str(embedded_model) if with_tokenizer else ""
+    folder = str(embedded_weights) if with_tokenizer else ""
     subject = ServerEngine("tiny", vllm_url, chat=False, tokenizer=folder)
     requests = [Request(prompt) for prompt in PROMPTS]
     results = dict(subject.generate(requests, Sampling(temperature=0, max_tokens=24)))
     for index, prompt in enumerate(PROMPTS):
         [completion] = results[index]
         ids = oracle.tokenizer(prompt)["input_ids"]
-        expected = oracle.greedy(ids, 24)
-        end = [oracle.tokenizer.eos_token_id] if completion.finished else []
-        assert [*completion.tokens, *end] == expected
+        sampled = oracle.sampled(completion)
+        assert len(sampled) == 24 or completion.finished
+        assert sampled == oracle.greedy(ids, sampled)
         assert completion.text == oracle.tokenizer.decode(completion.tokens)
-        assert mean_gap(completion.logprobs, oracle.logprobs(ids, expected)) < 0.01
+        assert mean_gap(completion.logprobs, oracle.logprobs(ids, sampled)) < 0.01
 
 
 @needs_vllm
 @pytest.mark.vllm
-def test_vllm_scores_are_transformers_scores(vllm_url: str, embedded_model: Path, oracle: Oracle):
-    subject = ServerEngine("tiny", vllm_url, tokenizer=str(embedded_model))
+def test_vllm_scores_are_transformers_scores(vllm_url: str, embedded_weights: Path, oracle: Oracle):
+    subject = ServerEngine("tiny", vllm_url, tokenizer=str(embedded_weights))
     requests = [
         ScoreRequest("The capital of France is", Target(((" Paris", "."), (" It is old.",)))),
         ScoreRequest("2 + 2 =", Target(((" 4",),), ends=False)),
@@ -851,7 +868,7 @@ def test_vllm_scores_are_transformers_scores(vllm_url: str, embedded_model: Path
     scores = dict(subject.score(requests))
     for index, request in enumerate(requests):
         example = tokens.encode(oracle.tokenizer, request.prompt, request.target)
-        expected = oracle.logprobs(list(example.prompt), list(example.target))
+        expected = oracle.logprobs(example.prompt, example.target)
         assert tuple(map(len, scores[index])) == example.segment_lengths
         gap = mean_gap([value for segment in scores[index] for value in segment], expected)
         assert gap < 0.05
@@ -868,29 +885,31 @@ def test_vllm_chat_is_transformers_with_the_chat_template(vllm_url: str, oracle:
     text = oracle.tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
     )
-    expected = oracle.greedy(oracle.tokenizer(text, add_special_tokens=False)["input_ids"], 64)
-    assert completion.text == oracle.tokenizer.decode(expected, skip_special_tokens=True)
-    assert completion.finished == (expected[-1] == oracle.tokenizer.eos_token_id)
+    ids = oracle.tokenizer(text, add_special_tokens=False)["input_ids"]
+    sampled = oracle.tokenizer(completion.text, add_special_tokens=False)["input_ids"]
+    sampled += [oracle.tokenizer.eos_token_id] * completion.finished
+    assert sampled == oracle.greedy(ids, sampled)
 
 
 @needs_vllm
 @pytest.mark.vllm
 @pytest.mark.parametrize("chat", [True, False])
 def test_vllm_samples_n_and_the_same_again(
-    vllm_url: str, embedded_model: Path, oracle: Oracle, chat: bool
+    vllm_url: str, embedded_weights: Path, oracle: Oracle, chat: bool
 ):
-    subject = ServerEngine("tiny", vllm_url, chat=chat, tokenizer=str(embedded_model))
-    requests = [Request(prompt, seed=7 * index) for index, prompt in enumerate(PROMPTS)]
-    sampling = Sampling(n=3, temperature=0.7, top_p=0.9, max_tokens=16)
+    subject = ServerEngine("tiny", vllm_url, chat=chat, tokenizer=str(embedded_weights))
+    prompts = ["Once upon a time", "My favourite", "Why do"]
+    requests = [Request(prompt, seed=7 * index) for index, prompt in enumerate(prompts)]
+    sampling = Sampling(n=3, temperature=0.7, top_p=0.9, max_tokens=12)
     results = dict(subject.generate(requests, sampling))
     assert results == dict(subject.generate(requests, sampling))
     for index, completions in results.items():
-        assert len({completion.text for completion in completions}) == 3
+        assert len(completions) == 3
+        assert len({completion.text for completion in completions}) > 1
         for completion in [] if chat else completions:
             # at temperature 1, though sampled at another
-            end = [oracle.tokenizer.eos_token_id] if completion.finished else []
-            ids = list(tokens.encode_prompt(oracle.tokenizer, PROMPTS[index]))
-            expected = oracle.logprobs(ids, [*completion.tokens, *end])
+            ids = tokens.encode_prompt(oracle.tokenizer, prompts[index])
+            expected = oracle.logprobs(ids, oracle.sampled(completion))
             assert mean_gap(completion.logprobs, expected) < 0.01
 
 
