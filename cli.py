@@ -16,9 +16,8 @@ from typing import Any, NoReturn
 
 def train(args: list[str] | None = None, run: bool = True) -> Any:  # noqa: ANN401
     """Build trainer, module and data from YAML and flags, and run the subcommand."""
-    from jsonargparse import ActionConfigFile
     from lightning.pytorch import LightningDataModule, LightningModule
-    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+    from lightning.pytorch.cli import ActionConfigFile, LightningArgumentParser, LightningCLI
 
     for room in ("callbacks", "datamodules", "modules"):  # so that their short names work
         importlib.import_module(room)
