@@ -16,8 +16,9 @@ from typing import Any, NoReturn
 
 def train(args: list[str] | None = None, run: bool = True) -> Any:  # noqa: ANN401
     """Build trainer, module and data from YAML and flags, and run the subcommand."""
+    import jsonargparse
     from lightning.pytorch import LightningDataModule, LightningModule
-    from lightning.pytorch.cli import ActionConfigFile, LightningArgumentParser, LightningCLI
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     for room in ("callbacks", "datamodules", "modules"):  # so that their short names work
         importlib.import_module(room)
@@ -29,7 +30,8 @@ def train(args: list[str] | None = None, run: bool = True) -> Any:  # noqa: ANN4
     class CLI(LightningCLI):
         def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
             parser = Parser(**kwargs)
-            parser.add_argument("-c", "--config", action=ActionConfigFile, help="A YAML file.")
+            action = jsonargparse.ActionConfigFile  # type: ignore[attr-defined]
+            parser.add_argument("-c", "--config", action=action, help="A YAML file.")
             return parser
 
         def _parse_ckpt_path(self) -> None:
