@@ -4,23 +4,15 @@ export THP_MEM_ALLOC_ENABLE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 PYTHON := .venv/bin/python
-MODEL := models/smollm2-135m-instruct
-GPU := $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo yes)
-# More arguments for the demo: make demo ARGS="--rounds 2"
-ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check clean
+.PHONY: help setup test check clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-8s %s\n", $$1, $$2}'
 
 setup: ## Install what the project needs into .venv (returns at once when it is there)
 	@bash scripts/install.sh
-
-demo: setup ## Train the embedded model through the whole method, small
-	@$(PYTHON) -m promptcot.embedded $(MODEL)
-	$(PYTHON) cli.py em --config configs/demo/em.yaml $(if $(GPU),--config configs/demo/gpu.yaml) $(ARGS)
 
 test: ## Run the tests
 	@bash scripts/install.sh --test
