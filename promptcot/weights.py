@@ -24,5 +24,5 @@ def check_weights(weights: str) -> None:
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+", weights) or folder.parent.is_dir():
         raise FileNotFoundError(
             f"there is no model folder {weights}: check the path; "
-            "`make demo` writes the embedded model to models/smollm2-135m-instruct"
+            "`python -m promptcot.embedded models/smollm2-135m-instruct` writes the embedded model"
         )

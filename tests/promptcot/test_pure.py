@@ -1,0 +1,121 @@
+"""Prompts and parsing, overlap, metrics, corpora: hand-worked."""
+
+import json
+import math
+
+import pytest
+
+from promptcot.corpora import Corpus, read_corpus
+from promptcot.metrics import effective_samples, importance_bound, log_sum_exp
+from promptcot.overlap import longest_common_run, ngram_overlap
+from promptcot.parsing import Composition, Flaw, parse_composition, parse_concepts, parse_rationale
+from promptcot.prompts import PromptFormat
+from promptcot.records import Domain, Problem
+from promptcot.split import held_out_statements
+
+FORMAT = PromptFormat()
+
+
+@pytest.mark.parametrize("statement", [r"Find \boxed{x} for $n$.", "${level} $$ {0}", "é\n\nü"])
+def test_a_composition_parses_back_to_itself(statement):
+    target = FORMAT.compose_target("why\nso", statement)
+    text = "".join(piece for pieces in target.segments for piece in pieces)
+    assert parse_composition(text, FORMAT) == Composition("why\nso", statement)
+
+
+def test_values_of_a_prompt_are_not_scanned_again():
+    problem = Problem("p", Domain.MATH, r"cost $level and \{a\}", ("one", "two"), "AIME")
+    prompt = FORMAT.rationale_prompt(problem)
+    assert r"cost $level and \{a\}" in prompt
+    assert "1. one\n2. two" in prompt
+
+
+@pytest.mark.parametrize(
+    ("text", "flaw"),
+    [
+        ("", Flaw.NO_RATIONALE),
+        ("<!-- BEGIN RATIONALE -->z<!-- END RATIONALE -->", Flaw.NO_PROBLEM),
+        ("<!-- BEGIN RATIONALE -->" * 2, Flaw.REPEATED),
+        (
+            "<!-- BEGIN PROBLEM -->x<!-- END PROBLEM -->"
+            "<!-- BEGIN RATIONALE -->z<!-- END RATIONALE -->",
+            Flaw.REPEATED,
+        ),
+    ],
+)
+def test_a_flawed_composition_has_a_name(text, flaw):
+    assert parse_composition(text, FORMAT) is flaw
+
+
+def test_a_rationale_follows_the_last_marker_and_must_be_whole():
+    assert parse_rationale("Thinking Process:\na\nThinking Process: b ", FORMAT) == "b"
+    assert parse_rationale("b", FORMAT, finished=False) is Flaw.UNFINISHED
+    assert parse_rationale(" ", FORMAT) is Flaw.EMPTY
+    assert parse_rationale("<!-- END PROBLEM -->", FORMAT) is Flaw.HAS_TAGS
+
+
+def test_concepts_are_parsed_and_never_executed():
+    assert parse_concepts('so\n```python\nc = ["a  b", "c"]\n```', 2) == ("a b", "c")
+    assert parse_concepts("Knowledge Point: a\nKnowledge Point: b", 2) == ("a", "b")
+    assert parse_concepts('```python\n["a"]\n```', 2) is Flaw.WRONG_COUNT
+    assert parse_concepts("```python\n[__import__('os').getcwd()]\n```", 1) is Flaw.NO_CONCEPTS
+    assert parse_concepts("```python\n" + "[" * 3000 + "\n```", 1) is Flaw.NO_CONCEPTS
+
+
+def test_overlap_by_hand():
+    # grams of two words in the problem: (a b), (b c), (c d); the rationale has (a b) and (c d).
+    assert ngram_overlap("A b! c d", "a b c d", 2) == 1.0
+    assert ngram_overlap("a b x c d", "a b c d", 2) == pytest.approx(2 / 3)
+    assert longest_common_run("one two three four", "zero two three five") == 2
+    assert ngram_overlap("z", "") == 0.0
+
+
+def test_the_importance_bound_by_hand():
+    # weights e^1 and e^3; log of their mean = log((e + e^3) / 2)
+    bound = importance_bound([-4.0, -2.0], [-5.0, -5.0])
+    assert bound == pytest.approx(math.log((math.e + math.e**3) / 2))
+    assert importance_bound([-7.0], [-2.0]) == -5.0  # one sample: the plain difference
+    assert effective_samples([-4.0, -4.0], [-5.0, -5.0]) == pytest.approx(2.0)
+    assert log_sum_exp([-1e4, -1e4]) == pytest.approx(-1e4 + math.log(2))
+
+
+def write(path, *lines):
+    path.write_text("".join(line + "\n" for line in lines))
+    return Corpus(str(path))
+
+
+def test_columns_are_found_by_their_usual_names(tmp_path):
+    row = {"c": ["k"], "z": "why", "x": "what?"}
+    seeds = read_corpus(write(tmp_path / "a.jsonl", json.dumps(row)))
+    assert seeds.problems[0].statement == "what?"
+    assert seeds.annotations[0].rationale == "why"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['{"x": "a"}', '{"x": "b'], "line 2: not a whole JSON object"),
+        (['{"y": "a"}'], r"line 1: no statement of a problem, but the fields 'y'"),
+        (['{"id": 1, "x": "a"}', '{"id": 1, "x": "b"}'], "line 2: the id '1' is that of .* line 1"),
+        (['{"x": "a", "concepts": "k"}'], "line 1: the concepts are 'k'"),
+        ([], "has no rows to use"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(tmp_path, lines, message):
+    with pytest.raises(ValueError, match=message):
+        read_corpus(write(tmp_path / "a.jsonl", *lines))
+
+
+def test_exact_copies_without_id_are_left_out_and_counted(tmp_path, caplog):
+    seeds = read_corpus(write(tmp_path / "a.jsonl", '{"x": "a"}', '{"x": "a"}', '{"x": "b"}'))
+    assert len(seeds.problems) == 2
+    assert "1 exact copies" in caplog.text
+
+
+def test_rows_of_one_problem_are_held_out_together_in_any_order():
+    problems = [Problem(str(i), Domain.MATH, f"s{i % 10}") for i in range(30)]
+    held = held_out_statements(problems, 0.2, seed=1)
+    assert len(held) == 2
+    assert held == held_out_statements(problems[::-1], 0.2, seed=1)
+    with pytest.raises(ValueError, match="both need at least one"):
+        held_out_statements(problems[:1], 0.2, seed=1)
