@@ -35,7 +35,7 @@ from promptcot.protocols import Completion, Engine, Request, Sampling, ScoreRequ
 
 KEY = 'sk-never/"shown"-0123456789'
 KEY_PARTS = ["sk-never", "shown", "0123456789"]
-QUICK = {"backoff_s": 0.01, "timeout_s": 5.0}
+QUICK = {"backoff_s": 0.01, "timeout_s": 20.0}
 
 
 class Call(BaseHTTPRequestHandler):
@@ -78,8 +78,8 @@ class FakeServer(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, behave: Callable[[Call], None]) -> None:
-        super().__init__(("127.0.0.1", 0), Call)
+    def __init__(self, behave: Callable[[Call], None], port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Call)
         self.behave = behave
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.calls: list[Call] = []
@@ -107,8 +107,8 @@ class FakeServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def served(behave: Callable[[Call], None]) -> Iterator[FakeServer]:
-    with FakeServer(behave) as server:
+def served(behave: Callable[[Call], None], port: int = 0) -> Iterator[FakeServer]:
+    with FakeServer(behave, port) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
@@ -178,7 +178,7 @@ def test_each_request_is_answered_once_whatever_the_order():
 def test_results_come_while_others_are_under_way():
     def hang_on_second(call: Call) -> None:
         if call.prompt == "b":
-            call.server.over.wait(5)
+            call.server.over.wait(20)
         call.right()
 
     with served(hang_on_second) as server:
@@ -315,7 +315,7 @@ def test_429_is_asked_again_after_the_time_it_names():
         assert len(generate(server, ["a"])) == 1
         took = time.monotonic() - start
     assert server.tries["a"] == 3
-    assert 0.6 <= took < 2
+    assert 0.6 <= took < 6
 
 
 def test_429_that_asks_for_a_day_is_not_waited_for():
@@ -330,7 +330,7 @@ def test_500_for_ever_is_a_sentence_in_the_end(max_retries: int):
     with served(lambda call: call.send(500, {"error": {"message": "CUDA error"}})) as server:
         start = time.monotonic()
         said = failing(server, RuntimeError, max_retries=max_retries)
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 6
     assert server.tries["a"] == max_retries + 1
     times = "once" if max_retries == 0 else "4 times"
     assert said == (
@@ -378,7 +378,7 @@ def test_a_server_that_hangs_is_left_after_the_timeout():
     with served(lambda call: call.server.over.wait(10)) as server:
         start = time.monotonic()
         said = failing(server, ConnectionError, timeout_s=0.3, max_retries=1)
-        assert 0.6 <= time.monotonic() - start < 2
+        assert 0.6 <= time.monotonic() - start < 6
     assert "no answer within 0.3 s" in said
     assert "raise timeout_s" in said
     assert server.tries["a"] == 2
@@ -394,7 +394,7 @@ def test_a_server_that_trickles_is_left_after_the_timeout_too():
     with served(trickle) as server:
         start = time.monotonic()
         failing(server, ConnectionError, timeout_s=0.3, max_retries=0)
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 6
 
 
 def drop(call: Call) -> None:
@@ -435,18 +435,15 @@ def test_a_host_that_is_not_there():
 def test_a_server_that_comes_up_late_is_waited_for():
     port = free_port()
     results: list[object] = []
-    waiting = threading.Thread(
-        target=lambda: results.extend(generate(f"http://127.0.0.1:{port}/v1", ["a"], backoff_s=0.2))
-    )
+
+    def ask() -> None:
+        results.extend(generate(f"http://127.0.0.1:{port}/v1", ["a"], backoff_s=0.2))
+
+    waiting = threading.Thread(target=ask)
     waiting.start()
     time.sleep(0.3)
-    with FakeServer(Call.right) as other, suppress(OSError):
-        other.socket.close()
-        other.server_address = ("127.0.0.1", port)
-        other.socket = socket.create_server(("127.0.0.1", port))
-        threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
-        waiting.join(5)
-        other.shutdown()
+    with served(Call.right, port):
+        waiting.join(20)
     assert len(results) == 1
 
 
@@ -489,7 +486,7 @@ def test_one_failure_cancels_the_rest_after_what_was_ready():
         subject = engine(server, concurrency=4, timeout_s=30)
         with pytest.raises(ValueError, match="request 2"):
             results.extend(i for i, _ in subject.generate(requests[:5], Sampling()))
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 6
         assert sorted(results) == [0, 3]
         with pytest.raises(ValueError, match="request 2"):
             list(engine(server, concurrency=3).generate(requests, Sampling()))
@@ -505,7 +502,7 @@ def test_a_caller_who_stops_early_leaves_nothing_behind():
         requests = [Request("a"), *[Request("b")] * 100]
         with closing(engine(server, concurrency=4).generate(requests, Sampling())) as results:
             assert next(results)[0] == 0
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 6
     assert len(server.calls) < 10
     assert not [t for t in threading.enumerate() if t.name == "promptcot-requests"]
 
@@ -780,7 +777,7 @@ def vllm_served(weights: Path, log: Path) -> Iterator[str]:
 
 def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(OSError), opener.open(url, timeout=2):
             return
