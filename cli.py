@@ -1,42 +1,107 @@
-"""The one entry point: ``python cli.py fit --config configs/m_step.yaml``.
+"""The one entry point of the project.
 
-Lightning's own subcommands fit, validate, test and predict. A mistake of the user's ends with a
-sentence and status 2; set PROMPTCOT_TRACEBACK=1 to see where it was found.
+    python cli.py em --config configs/em.yaml                          the whole loop
+    python cli.py fit --config configs/m_step.yaml                     one training
+    python cli.py make rationales --config configs/make/rationales.yaml    one round of rows
+
+``em`` and ``make`` are light: they are dispatched before Lightning is imported. A mistake of the
+user's ends with a sentence and status 2; set PROMPTCOT_TRACEBACK=1 to see where it was found.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
+import logging
 import os
-import re
 import sys
-from typing import Any, NoReturn
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+COMMANDS = """usage: python cli.py COMMAND [--config FILE.yaml ...] [--KEY VALUE ...]
+
+  em         cold start, rounds of E-step and M-step, held-out figures, new problems
+  make       one round of rows: annotate, rationales, compose, held_out
+  fit        train: EStepModule or MStepModule, by Lightning
+  validate   the loss on other rows
+  test       the same, once training is over
+  predict    log-probabilities of rows
+
+python cli.py COMMAND --help tells the keys of each; a key of a YAML file is a flag as well.
+"""
+
+EXPECTED_WARNINGS = (
+    r".*does not have many workers",  # packing takes no time
+    r"Total length of .list. across ranks is zero",  # a fit may go without held-out rows
+    r".*number of training batches.*is smaller than the logging interval",
+    r".*isinstance.treespec",  # Lightning's own use of torch
+)
+"""Lightning's, about what is meant to be as it is."""
+QUIET_LOGGERS = ("lightning.pytorch", "lightning.fabric")
+"""They would advertise, and list the accelerators that are not there."""
 
 
-def train(args: list[str] | None = None, run: bool = True) -> Any:  # noqa: ANN401
-    """Build trainer, module and data from YAML and flags, and run the subcommand."""
-    import jsonargparse
+def main(args: Sequence[str]) -> None:
+    """Run one command."""
+    from promptcot.children import die_with_parent
+
+    die_with_parent()
+    # New memory pages are dear on virtual machines: torch on the CPU asks for huge ones.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    match args:
+        case [] | ["-h" | "--help", *_]:
+            sys.stdout.write(COMMANDS)
+        case ["make", *rest]:
+            from promptcot.command_line import make_command
+
+            make_command(rest)
+        case ["em", *rest]:
+            from promptcot.command_line import em_command
+
+            em_command(rest, Path(__file__).resolve())
+        case _:
+            train(list(args))
+
+
+def train(args: list[str]) -> Any:  # noqa: ANN401
+    """Build trainer, module and data from YAML and flags, and run Lightning's subcommand."""
     from lightning.pytorch import LightningDataModule, LightningModule
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+    from callbacks import SaveProgress
+    from promptcot.command_line import AddingConfigFile, HelpfulErrors
+
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     for room in ("callbacks", "datamodules", "modules"):  # so that their short names work
         importlib.import_module(room)
 
-    class Parser(LightningArgumentParser):
-        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            super().error(message + suggestion(message), ex)
+    class Parser(HelpfulErrors, LightningArgumentParser):
+        """Lightning's, with our errors."""
 
     class CLI(LightningCLI):
         def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
             parser = Parser(**kwargs)
-            action = jsonargparse.ActionConfigFile  # type: ignore[attr-defined]
-            parser.add_argument("-c", "--config", action=action, help="A YAML file.")
+            parser.add_argument("-c", "--config", action=AddingConfigFile, help="A YAML file.")
             return parser
 
         def _parse_ckpt_path(self) -> None:
             """A checkpoint's own settings must not override the given ones without a word."""
 
+        def before_fit(self) -> None:
+            """Go on with an interrupted fit, unless another checkpoint is asked for."""
+            if self.config_init.fit.ckpt_path is None:
+                self._dump_config()
+                for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                    if isinstance(callback, SaveProgress):
+                        root = Path(self.trainer.default_root_dir)
+                        self.config_init.fit.ckpt_path = callback.resume(root, self.config_dump)
+
+    sys.argv = sys.argv[:1]  # else Lightning warns that it was given arguments twice
     return CLI(
         LightningModule,
         LightningDataModule,
@@ -46,58 +111,23 @@ def train(args: list[str] | None = None, run: bool = True) -> Any:  # noqa: ANN4
         auto_configure_optimizers=False,
         save_config_kwargs={"overwrite": True},
         args=args,
-        run=run,
     )
 
 
-def suggestion(message: str) -> str:
-    """The nearest known key for a message about an unknown one; empty where there is none."""
-    unknown = re.search(
-        r"(?:Key|Option) ['\"](?:[\w.]*\.)?(\w+)['\"] is not (?:expected|accepted)", message
-    )
-    if unknown is None:
-        return ""
-    known = {
-        "weights",
-        "optimizer",
-        "gradient_checkpointing",
-        "corpus",
-        "batch_size",
-        "max_tokens",
-        "seed",
-        "format",
-        "class_path",
-        "init_args",
-        "max_epochs",
-        "max_steps",
-        "accelerator",
-        "devices",
-        "strategy",
-        "precision",
-        "callbacks",
-        "logger",
-        "default_root_dir",
-        "accumulate_grad_batches",
-        "gradient_clip_val",
-        "model",
-        "data",
-        "trainer",
-        "lr",
-    }
-    near = difflib.get_close_matches(unknown[1], known, n=1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
-
-
-def main() -> None:
-    """Run the command line."""
+def run(args: Sequence[str]) -> int:
+    """Run one command; the status to exit with."""
     try:
-        train()
+        main(args)
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("PROMPTCOT_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted: the same command goes on where this one was\n")
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(sys.argv[1:]))

@@ -1,5 +1,6 @@
 """What happens around a fit."""
 
 from callbacks.export import ExportWeights
+from callbacks.progress import SaveProgress
 
-__all__ = ["ExportWeights"]
+__all__ = ["ExportWeights", "SaveProgress"]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, IterableDataset
+from lightning.pytorch.trainer.states import TrainerFn
 
-from datamodules.planning import plan_epoch, share
-from promptcot.batches import TokenBatch, pack
+from datamodules.packed import TrainingBatches, evaluation_batches
+from promptcot.batches import TokenBatch
 from promptcot.corpora import Corpus, read_corpus
+from promptcot.fingerprints import fingerprint
 from promptcot.prompts import PromptFormat, rationale_target
 from promptcot.protocols import Target
 from promptcot.records import Annotation
@@ -31,9 +32,10 @@ class AnnotationDataModule(LightningDataModule, ABC):
         max_tokens: Longest sequence; longer ones are left out, counted and named.
         seed: Decides the order of the rows.
         format: The wording of prompts and the tags.
+        held_out: Rows to validate, test and predict on; null for none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 -- the keys of `data` in a YAML file
         self,
         weights: str,
         corpus: Corpus,
@@ -41,6 +43,7 @@ class AnnotationDataModule(LightningDataModule, ABC):
         max_tokens: int = 4096,
         seed: int = 42,
         format: PromptFormat | None = None,
+        held_out: Corpus | None = None,
     ) -> None:
         super().__init__()
         self.weights = weights
@@ -49,20 +52,63 @@ class AnnotationDataModule(LightningDataModule, ABC):
         self.max_tokens = max_tokens
         self.seed = seed
         self.format = format or PromptFormat()
+        self.held_out = held_out
         self.examples: list[Example] = []
+        self.held_out_examples: list[Example] = []
 
     @abstractmethod
     def prompt_and_target(self, annotation: Annotation) -> tuple[str, Target]:
         """What the model is given, and what it is to write."""
 
     def setup(self, stage: str) -> None:
+        if stage == "fit" and not self.examples:
+            self.examples = self._encode(self.corpus)
+        if self.held_out is not None and not self.held_out_examples:
+            self.held_out_examples = self._encode(self.held_out)
+
+    def train_dataloader(self) -> TrainingBatches:
+        assert self.trainer is not None
+        return TrainingBatches(self.examples, self.batch_size, self.seed, self.trainer)
+
+    def val_dataloader(self) -> list[TokenBatch]:
+        return self._evaluation_batches()
+
+    def test_dataloader(self) -> list[TokenBatch]:
+        return self._evaluation_batches()
+
+    def predict_dataloader(self) -> list[TokenBatch]:
+        return self._evaluation_batches()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self._rows_fingerprint()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict["rows"] != self._rows_fingerprint():
+            raise ValueError(
+                f"the rows of {self.corpus.path} are not those that the checkpoint was trained on: "
+                "restore the file, or start anew in another folder"
+            )
+
+    def _rows_fingerprint(self) -> str:
+        return fingerprint([(e.prompt, e.target) for e in self.examples], self.batch_size)
+
+    def _evaluation_batches(self) -> list[TokenBatch]:
+        if not self.held_out_examples:
+            if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+                return []  # a fit may go without
+            raise ValueError(
+                "no rows to evaluate on: name them with --data.held_out.path (a .jsonl file)"
+            )
+        assert self.trainer is not None
+        rank = (self.trainer.global_rank, self.trainer.world_size)
+        return evaluation_batches(self.held_out_examples, self.batch_size, rank)
+
+    def _encode(self, corpus: Corpus) -> list[Example]:
         from transformers import AutoTokenizer
 
-        if self.examples:
-            return
         check_weights(self.weights)
         tokenizer = AutoTokenizer.from_pretrained(self.weights, trust_remote_code=False)
-        annotations = read_corpus(self.corpus).annotations
+        annotations = read_corpus(corpus).annotations
         encoded = [(a, encode(tokenizer, *self.prompt_and_target(a))) for a in annotations]
         long = [a.problem.id for a, example in encoded if len(example) > self.max_tokens]
         if long:
@@ -73,70 +119,14 @@ class AnnotationDataModule(LightningDataModule, ABC):
                 self.max_tokens,
                 ", ".join(long[:10]),
             )
-        self.examples = [example for _, example in encoded if len(example) <= self.max_tokens]
-        if not self.examples:
+        examples = [example for _, example in encoded if len(example) <= self.max_tokens]
+        if not examples:
             raise ValueError(
-                f"the corpus {self.corpus.path} has no row to train on ({len(encoded)} with a "
+                f"the corpus {corpus.path} has no row to train on ({len(encoded)} with a "
                 f"rationale, {len(long)} of them longer than {self.max_tokens} tokens): annotate "
                 "it, or raise max_tokens"
             )
-
-    def train_dataloader(self) -> DataLoader[TokenBatch]:
-        assert self.trainer is not None
-        batches = PackedEpoch(
-            self.examples,
-            plan_epoch(
-                len(self.examples),
-                self.batch_size,
-                seed=self.seed,
-                epoch=self.trainer.current_epoch,
-            ),
-            self.trainer.accumulate_grad_batches,
-            (self.trainer.global_rank, self.trainer.world_size),
-        )
-        return DataLoader(batches, batch_size=None)
-
-
-class PackedEpoch(IterableDataset[TokenBatch]):
-    """The micro-batches of one rank in one epoch.
-
-    Args:
-        examples: All sequences.
-        steps: Indices of each optimizer step.
-        accumulate: Micro-batches of a step on one rank.
-        rank: This rank and the number of ranks.
-    """
-
-    def __init__(
-        self,
-        examples: list[Example],
-        steps: list[list[int]],
-        accumulate: int,
-        rank: tuple[int, int] = (0, 1),
-    ) -> None:
-        self.examples = examples
-        self.steps = steps
-        self.accumulate = accumulate
-        self.rank, self.world_size = rank
-
-    def __len__(self) -> int:
-        return len(self.steps) * self.accumulate
-
-    def __iter__(self) -> Iterator[TokenBatch]:
-        lengths = [len(example) for example in self.examples]
-        parts = self.accumulate * self.world_size
-        for step in self.steps:
-            targets = sum(len(self.examples[index].target) for index in step)
-            mine = share(step, lengths, parts)[self.rank :: self.world_size]
-            for micro in mine:
-                examples = [self.examples[index] for index in micro]
-                # A rank with nothing to do runs a sequence without targets all the same, so that
-                # the collectives of sharded weights meet on every rank.
-                yield pack(examples or [_untargeted(self.examples[step[0]])], targets / parts)
-
-
-def _untargeted(example: Example) -> Example:
-    return Example(example.tokens, (), (0,) * len(example.segment_lengths))
+        return examples
 
 
 class RationaleDataModule(AnnotationDataModule):

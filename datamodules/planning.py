@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
 
@@ -13,7 +13,7 @@ def plan_epoch(count: int, batch_size: int, *, seed: int, epoch: int) -> list[li
     return [order[start : start + batch_size] for start in range(0, count, batch_size)]
 
 
-def share(step: Sequence[int], lengths: Sequence[int], parts: int) -> list[list[int]]:
+def share(step: Sequence[int], lengths: Mapping[int, int], parts: int) -> list[list[int]]:
     """Cut a step into ``parts`` micro-batches of about equal tokens; some may be empty.
 
     The longest sequence goes first, each to the part with the fewest tokens so far.

@@ -6,9 +6,11 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from promptcot.batches import TokenBatch
-from promptcot.likelihood import TargetLogprobs, load_causal_lm
+from promptcot.likelihood import TargetLogprobs, by_segment, load_causal_lm
+from promptcot.protocols import SegmentLogprobs
 from promptcot.weights import check_weights
 
 
@@ -26,6 +28,8 @@ class LMModule(LightningModule):
         gradient_checkpointing: Trade a second forward pass for activation memory.
     """
 
+    name: str
+    """Of the objective, before the slash in what it logs."""
     policy: nn.Module
 
     def __init__(
@@ -38,6 +42,7 @@ class LMModule(LightningModule):
         self.weights = weights
         self.optimizer = optimizer
         self.gradient_checkpointing = gradient_checkpointing
+        self.held_out_loss = MeanMetric()
 
     def setup(self, stage: str) -> None:
         check_weights(self.weights)
@@ -59,3 +64,20 @@ class LMModule(LightningModule):
         """Negative log-probability of each target token in nats, [N] float32."""
         logprobs: Tensor = self.policy(batch)
         return -logprobs
+
+    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+        self._log_held_out("val_loss", batch)
+
+    def test_step(self, batch: TokenBatch, batch_idx: int) -> None:
+        self._log_held_out("test_loss", batch)
+
+    def predict_step(self, batch: TokenBatch, batch_idx: int) -> list[SegmentLogprobs]:
+        """Log-probabilities of each sequence's target tokens in nats, by segment."""
+        return by_segment(-self.nll(batch), batch)
+
+    def _log_held_out(self, quantity: str, batch: TokenBatch) -> None:
+        """The mean over all target tokens of the rows, whatever batches they came in."""
+        nll = self.nll(batch)
+        if len(nll):
+            self.held_out_loss.update(nll.mean(), weight=len(nll))
+        self.log(f"{self.name}/{quantity}", self.held_out_loss, prog_bar=True, batch_size=len(nll))

@@ -17,6 +17,8 @@ class EStepModule(LMModule):
         PromptCoT 2.0 (arXiv 2509.19894), section 3.3.2: best of 8 by reward, then fine-tuning.
     """
 
+    name = "e_step"
+
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         nll = self.nll(batch)
         if len(nll):

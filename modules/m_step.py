@@ -18,6 +18,8 @@ class MStepModule(LMModule):
     ``m_step/rationale_nll`` (-log p(z | c)) and ``m_step/problem_nll`` (-log p(x | z, c)).
     """
 
+    name = "m_step"
+
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         nll = self.nll(batch)
         if len(nll):

@@ -11,10 +11,11 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from promptcot.fingerprints import fingerprint
 from promptcot.records import Annotation, Domain, Problem
+from promptcot.store import check_round_file
 
 BUNDLED = "bundled"
 SAMPLE_DATA = Path(__file__).parent / "sample_data"
@@ -72,7 +73,7 @@ class Corpus:
     """
 
     path: str = BUNDLED
-    domain: Domain = Domain.MATH
+    domain: Literal["math", "code"] = "math"
     level: str = "AIME"
     columns: Columns = field(default_factory=Columns)
     only: dict[str, str] | None = None
@@ -133,10 +134,12 @@ def read_json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A line is not a whole JSON object; the file and the line are named.
+        ValueError: A line is not a whole JSON object; the file and the line are named. Or the file
+            belongs to a round and was changed.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: check the path")
+    check_round_file(path)
     with open(path, "rb") as file:
         if file.read(1) == b"[":
             yield from _json_list(path)
@@ -274,9 +277,9 @@ def _concepts(value: object, place: str) -> tuple[str, ...]:
     return tuple(concept.strip() for concept in value)
 
 
-def _domain(value: object, place: str, default: Domain) -> Domain:
+def _domain(value: object, place: str, default: str) -> Domain:
     if value is None:
-        return default
+        return Domain(default)
     if value not in list(Domain):
         raise ValueError(f"{place}: the domain is {value!r}, but it can be 'math' or 'code'")
     return Domain(str(value))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
 
 from promptcot import attention
 from promptcot.batches import TokenBatch
@@ -20,6 +21,7 @@ CHUNK = 1024
 
 def load_causal_lm(weights: str, dtype: torch.dtype | str) -> PreTrainedModel:
     """The model in a folder (or of a hub name), with packed attention. Runs no code of theirs."""
+    logging.disable_progress_bar()  # a second's bar among those that matter
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         weights, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False
     )

@@ -15,8 +15,10 @@ PATIENCE_S = 5.0
 
 
 @contextmanager
-def folder_lock(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
+def folder_lock(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[int]:
     """Hold ``folder`` against other processes until the block ends.
+
+    Yields the open file that holds the lock; a child that inherits it holds the lock as well.
 
     Raises:
         BlockingIOError: Another process still holds it after ``patience_s`` seconds.
@@ -28,7 +30,7 @@ def folder_lock(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} ({' '.join(sys.argv)})")
         file.flush()
-        yield
+        yield file.fileno()
 
 
 def _acquire(descriptor: int, path: Path, patience_s: float) -> None:

@@ -25,8 +25,10 @@ def importance_bound(log_joint: Sequence[float], log_proposal: Sequence[float]) 
 
 
 def effective_samples(log_joint: Sequence[float], log_proposal: Sequence[float]) -> float:
-    """Kish's effective number of the K importance weights, in [1, K]."""
+    """Kish's effective number of the K importance weights, in [1, K]; 0 where all are zero."""
     weights = [p - q for p, q in zip(log_joint, log_proposal, strict=True)]
+    if max(weights) == -math.inf:
+        return 0.0
     return math.exp(2 * log_sum_exp(weights) - log_sum_exp([2 * w for w in weights]))
 
 

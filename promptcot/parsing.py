@@ -18,6 +18,7 @@ class Flaw(StrEnum):
 
     UNFINISHED = "cut off by the token limit"
     EMPTY = "empty"
+    SHORT = "shorter than asked"
     HAS_TAGS = "contains a tag of the format"
     NO_RATIONALE = "no rationale between its tags"
     NO_PROBLEM = "no problem between its tags"
@@ -55,7 +56,9 @@ def parse_own_rationale(text: str, format: PromptFormat) -> str | Flaw:
     return _between(text, *format.rationale_tags) or Flaw.NO_RATIONALE
 
 
-def parse_rationale(text: str, format: PromptFormat, finished: bool = True) -> str | Flaw:
+def parse_rationale(
+    text: str, format: PromptFormat, finished: bool = True, min_words: int = 0
+) -> str | Flaw:
     """A rationale as the rationale model or a teacher wrote it.
 
     A teacher is told to write it after "Thinking Process:"; the last such marker counts.
@@ -67,7 +70,12 @@ def parse_rationale(text: str, format: PromptFormat, finished: bool = True) -> s
         return Flaw.EMPTY
     if any(tag in rationale for tag in format.tags):
         return Flaw.HAS_TAGS
-    return rationale
+    return rationale if len(rationale.split()) >= min_words else Flaw.SHORT
+
+
+def after_thinking(text: str) -> str:
+    """What follows the last ``</think>``; the whole text where there is none."""
+    return text.rpartition("</think>")[2]
 
 
 def parse_concepts(text: str, num_concepts: int) -> tuple[str, ...] | Flaw:

@@ -10,17 +10,19 @@ the paper's models are base models without a chat template.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import Template
 
-from promptcot.protocols import Target
+from promptcot.protocols import Piece, Target
 from promptcot.records import Annotation, Domain, Problem
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAMES = tuple(sorted(path.stem for path in TEMPLATES.glob("*.txt")))
 
 
+@dataclass(frozen=True)  # no slots: jsonargparse reads a default by vars()
 class PromptFormat:
     """The wording of every prompt and the tags around rationale and problem.
 
@@ -30,22 +32,21 @@ class PromptFormat:
         problem_tags: Text before and after a problem.
     """
 
-    def __init__(
-        self,
-        templates: Path | None = None,
-        rationale_tags: tuple[str, str] = ("<!-- BEGIN RATIONALE -->", "<!-- END RATIONALE -->"),
-        problem_tags: tuple[str, str] = ("<!-- BEGIN PROBLEM -->", "<!-- END PROBLEM -->"),
-    ) -> None:
-        if templates is not None and not any(
-            (templates / f"{name}.txt").exists() for name in NAMES
-        ):
+    templates: Path | None = None
+    rationale_tags: tuple[str, str] = ("<!-- BEGIN RATIONALE -->", "<!-- END RATIONALE -->")
+    problem_tags: tuple[str, str] = ("<!-- BEGIN PROBLEM -->", "<!-- END PROBLEM -->")
+
+    def __post_init__(self) -> None:
+        folder = self.templates
+        if folder is not None and not any((folder / f"{name}.txt").exists() for name in NAMES):
             raise FileNotFoundError(
-                f"prompt templates {templates}: no such folder, or none of "
+                f"prompt templates {folder}: no such folder, or none of "
                 f"{', '.join(NAMES)} (.txt) in it"
             )
-        self.templates = templates
-        self.rationale_tags = rationale_tags
-        self.problem_tags = problem_tags
+        if not all(self.tags) or len(set(self.tags)) < len(self.tags):
+            raise ValueError(
+                f"the tags {', '.join(map(repr, self.tags))} must be four different texts"
+            )
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -57,13 +58,13 @@ class PromptFormat:
         name = "compose_code" if problem.domain is Domain.CODE else "compose_math"
         return self._fill(name, concepts=numbered(problem.concepts), level=problem.level)
 
-    def compose_target(self, rationale: str, statement: str) -> Target:
+    def compose_target(self, rationale: Piece, statement: str) -> Target:
         """What the prompt model writes: the segments z and x, each with its tags."""
         before_z, after_z = self.rationale_tags
         before_x, after_x = self.problem_tags
-        return Target(
-            ((before_z, rationale.strip(), after_z), (before_x, statement.strip(), after_x))
-        )
+        if isinstance(rationale, str):
+            rationale = rationale.strip()
+        return Target(((before_z, rationale, after_z), (before_x, statement.strip(), after_x)))
 
     def rationale_prompt(self, problem: Problem) -> str:
         """What the rationale model q(z | c, x) is given: concepts, level and problem."""
@@ -87,6 +88,15 @@ class PromptFormat:
             concepts=numbered(problem.concepts),
             level=problem.level,
             statement=problem.statement,
+        )
+
+    def plain_rationale(self, problem: Problem) -> str:
+        """A rationale that no model wrote: a form that names the concepts."""
+        return self._fill(
+            "plain_rationale",
+            concepts=", ".join(problem.concepts),
+            first=problem.concepts[0],
+            level=problem.level,
         )
 
     def _fill(self, name: str, **values: str) -> str:

@@ -7,7 +7,7 @@ asked can write each to disk at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -101,12 +101,42 @@ SegmentLogprobs = tuple[tuple[float, ...], ...]
 
 
 @runtime_checkable
-class Generator(Protocol):
-    """Samples completions."""
+class Loaded(Protocol):
+    """What generating and scoring have in common.
 
-    batch_size: int
-    """How many requests one result may depend on: a resumed run repeats whole batches of them,
-    counted from the first request, so that it draws the same. 1 where requests never meet."""
+    Methods alone, no attributes: jsonargparse asks whether a class is a subclass of a protocol,
+    and Python cannot tell where a protocol has attributes.
+    """
+
+    def batches(self, count: int) -> Iterable[range]:
+        """How ``count`` requests are grouped: a result may depend on its group, never on others.
+
+        A run that was cut off repeats whole groups, so that it draws the same.
+        """
+        ...
+
+    def overlong(
+        self, requests: Sequence[Request | ScoreRequest], max_tokens: int = 0
+    ) -> Mapping[int, str]:
+        """Index and length in words of each request that the model's context cannot hold.
+
+        Args:
+            requests: To be completed with up to ``max_tokens``, or scored.
+            max_tokens: Room that a completion needs.
+
+        Returns:
+            Nothing where the engine cannot know (a server); asking it then is an error.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the memory. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Generator(Loaded, Protocol):
+    """Samples completions."""
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling
@@ -114,27 +144,20 @@ class Generator(Protocol):
         """Index of a request and its ``sampling.n`` completions, in any order, each once."""
         ...
 
-    def close(self) -> None:
-        """Free the memory. Safe to call twice."""
-        ...
-
 
 @runtime_checkable
-class Scorer(Protocol):
+class Scorer(Loaded, Protocol):
     """Scores given continuations under a model, at temperature 1."""
-
-    batch_size: int
-    """As for ``Generator``."""
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, SegmentLogprobs]]:
         """Index of a request and its log-probabilities, in any order, each once."""
-        ...
-
-    def close(self) -> None:
-        """Free the memory. Safe to call twice."""
         ...
 
 
 @runtime_checkable
 class Engine(Generator, Scorer, Protocol):
     """Both: what one loaded model can do."""
+
+
+OpenEngine = Callable[[str], Engine]
+"""Opens an engine on a folder of weights or the name of a served model; YAML names the class."""

@@ -1,9 +1,8 @@
-"""The E-step's reward and the choice it makes."""
+"""The E-step's reward."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from promptcot.protocols import SegmentLogprobs
@@ -37,8 +36,3 @@ def rationale_reward(logprobs: SegmentLogprobs) -> Reward:
     """The reward of a scored target of ``PromptFormat.compose_target``."""
     rationale, problem = logprobs
     return Reward(math.fsum(rationale), math.fsum(problem), len(rationale), len(problem))
-
-
-def best_of(values: Sequence[float]) -> int:
-    """Index of the largest value; the first of equals."""
-    return max(range(len(values)), key=values.__getitem__)

@@ -37,6 +37,8 @@ class Round:
         self._keys: dict[str, dict[str, int]] = {}
         self._rows: dict[str, list[Row]] = {}
         self._synced = time.monotonic()
+        self.figures: Row = {}
+        """What else the manifest is to tell of the round: rates, means."""
 
     def rows(self, stage: str) -> dict[str, Row]:
         """Rows of a stage that are on disk, by key."""
@@ -144,12 +146,24 @@ def read_round(folder: Path, stage: str = ROWS) -> list[Row]:
         raise FileNotFoundError(
             f"{folder} has no rows called '{stage}', but {', '.join(manifest['sha256']) or 'none'}"
         )
-    if file_sha256(path) != manifest["sha256"][stage]:
+    check_round_file(path)
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def check_round_file(path: Path) -> None:
+    """Refuse a file of a round that is not what was written; any other file passes.
+
+    Raises:
+        ValueError: Its checksum is not the manifest's.
+    """
+    if not (path.parent / MANIFEST).is_file():
+        return
+    sha256 = read_manifest(path.parent).get("sha256", {}).get(path.stem)
+    if sha256 is not None and file_sha256(path) != sha256:
         raise ValueError(
             f"{path} was changed after it was made (its checksum differs from {MANIFEST}): "
             "restore it, or delete the folder and make the round again"
         )
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def read_manifest(folder: Path) -> Row:
@@ -201,6 +215,7 @@ def _complete(making: Round, settings: Mapping[str, Any], started: float) -> Non
         "settings": settings,
         "rows": {stage: len(making.rows(stage)) for stage in stages},
         "dropped": making.dropped() if DROPPED in stages else {},
+        "figures": making.figures,
         "sha256": {stage: file_sha256(making.folder / f"{stage}.jsonl") for stage in stages},
         "seconds": round(time.time() - started, 1),
     }

@@ -7,10 +7,11 @@ tokens inside a text (``<|im_end|>``) stays ordinary text: only this module plac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from promptcot.protocols import Piece, Target
+from promptcot.protocols import Piece, Request, ScoreRequest, Target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,6 +32,25 @@ class Example:
     @property
     def tokens(self) -> tuple[int, ...]:
         return self.prompt + self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """How an engine's text becomes tokens, and how many of them it can hold.
+
+    Args:
+        tokenizer: The model's own.
+        max_length: Tokens that a whole sequence may have.
+        chat: Whether a prompt to complete becomes one user message.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    chat: bool
+
+    def encode_prompt(self, text: str) -> tuple[int, ...]:
+        """A prompt to complete, as the model is given it."""
+        return (in_chat if self.chat else encode_prompt)(self.tokenizer, text)
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -119,3 +139,21 @@ def fit_example(number: int, length: int, max_length: int) -> None:
             f"sequence {number} has {length} tokens, the model's context holds {max_length}: "
             "lower max_tokens where it was sampled, or drop the problem"
         )
+
+
+def overlong(
+    vocabulary: Vocabulary,
+    requests: Sequence[Request | ScoreRequest],
+    max_tokens: int = 0,
+) -> dict[int, str]:
+    """Index and length in words of each request that the model's context cannot hold."""
+    found: dict[int, str] = {}
+    for index, request in enumerate(requests):
+        if isinstance(request, ScoreRequest):
+            length = len(encode(vocabulary.tokenizer, request.prompt, request.target))
+        else:
+            length = len(vocabulary.encode_prompt(request.prompt))
+        if length + max_tokens > vocabulary.max_length:
+            room = f" and {max_tokens} to write" if max_tokens else ""
+            found[index] = f"{length} tokens{room}, the context holds {vocabulary.max_length}"
+    return found

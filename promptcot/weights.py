@@ -21,8 +21,13 @@ def check_weights(weights: str) -> None:
                 f"the folder {weights} holds no model (no config.json): give the folder that a fit "
                 "exported, or a Hugging Face model folder"
             )
-    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", weights) or folder.parent.is_dir():
+    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", weights) or _is_local(folder):
         raise FileNotFoundError(
             f"there is no model folder {weights}: check the path; "
             "`python -m promptcot.embedded models/smollm2-135m-instruct` writes the embedded model"
         )
+
+
+def _is_local(folder: Path) -> bool:
+    """Whether a name that could be the hub's is meant for a folder of this project."""
+    return folder.parent.is_dir() or folder.parts[0] in ("models", "runs")

@@ -25,6 +25,9 @@ class HFEngine:
         chat: Put each prompt into the model's chat template as a user's message.
     """
 
+    RESOURCES = frozenset({"device"})
+    """Arguments that decide nothing of what is answered, but for rounding."""
+
     def __init__(
         self,
         weights: str,
@@ -36,38 +39,42 @@ class HFEngine:
         check_weights(weights)
         import torch
         from transformers import AutoTokenizer
-        from transformers.utils import logging
 
         from promptcot.likelihood import TargetLogprobs, load_causal_lm
+        from promptcot.tokens import Vocabulary
 
-        logging.disable_progress_bar()
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if dtype == "auto":
             dtype = "float32" if device == "cpu" else "bfloat16"
         self.batch_size = batch_size
-        self.chat = chat
         self.weights = weights
         self.tokenizer = AutoTokenizer.from_pretrained(weights, trust_remote_code=False)
         self.scorer = TargetLogprobs(load_causal_lm(weights, dtype)).to(device).eval()
-        self.max_length: int = self.scorer.lm.config.max_position_embeddings
+        max_length = int(self.scorer.lm.config.max_position_embeddings)
+        self.vocabulary = Vocabulary(self.tokenizer, max_length, chat)
+
+    def batches(self, count: int) -> Iterator[range]:
+        return chunks(count, self.batch_size)
+
+    def overlong(
+        self, requests: Sequence[Request | ScoreRequest], max_tokens: int = 0
+    ) -> dict[int, str]:
+        from promptcot.tokens import overlong
+
+        return overlong(self.vocabulary, requests, max_tokens)
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling
     ) -> Iterator[tuple[int, list[Completion]]]:
         from promptcot.engines.decoding import decode
-        from promptcot.tokens import encode_prompt, end_token, fit_prompt, in_chat
+        from promptcot.tokens import end_token, fit_prompt
 
         end = end_token(self.tokenizer)
-        prompts = [
-            in_chat(self.tokenizer, r.prompt)
-            if self.chat
-            else encode_prompt(self.tokenizer, r.prompt)
-            for r in requests
-        ]
+        prompts = [self.vocabulary.encode_prompt(request.prompt) for request in requests]
         for number, prompt in enumerate(prompts):
-            fit_prompt(number, len(prompt), sampling.max_tokens, self.max_length)
-        for batch in chunks(len(requests), self.batch_size):
+            fit_prompt(number, len(prompt), sampling.max_tokens, self.vocabulary.max_length)
+        for batch in self.batches(len(requests)):
             decoded = decode(
                 self.scorer.lm,
                 [prompts[i] for i in batch],
@@ -87,8 +94,8 @@ class HFEngine:
 
         examples = [encode(self.tokenizer, r.prompt, r.target) for r in requests]
         for number, example in enumerate(examples):
-            fit_example(number, len(example), self.max_length)
-        for batch in chunks(len(requests), self.batch_size):
+            fit_example(number, len(example), self.vocabulary.max_length)
+        for batch in self.batches(len(requests)):
             scored = self._score([examples[i] for i in batch])
             yield from zip(batch, scored, strict=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from promptcot.chunks import chunks
 from promptcot.protocols import Completion, Piece, Request, Sampling, ScoreRequest, SegmentLogprobs
 
 
@@ -18,14 +19,20 @@ class ScriptedEngine:
         logprob: Log-probability of every character of a target, in nats.
     """
 
-    batch_size = 1
-
     def __init__(
         self, weights: str = "", replies: Sequence[str] = ("yes",), logprob: float = -1.0
     ) -> None:
         self.weights = weights
         self.replies = tuple(replies)
         self.logprob = logprob
+
+    def batches(self, count: int) -> Iterator[range]:
+        return chunks(count, 1)
+
+    def overlong(
+        self, requests: Sequence[Request | ScoreRequest], max_tokens: int = 0
+    ) -> dict[int, str]:
+        return {}
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling

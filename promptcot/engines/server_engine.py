@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from promptcot import tokens
+from promptcot.chunks import chunks
 from promptcot.engines.background import from_thread
 from promptcot.engines.patient_client import EnvironmentKey, PatientClient, check_base_url
 from promptcot.engines.replies import Answer, read_chat, read_completions, read_prompt_logprobs
@@ -51,7 +52,10 @@ class ServerEngine:
         extra_body: More fields for every completion request; one that is null is taken out.
     """
 
-    batch_size = 1
+    RESOURCES = frozenset(
+        {"base_url", "api_key_env", "concurrency", "max_retries", "timeout_s", "backoff_s"}
+    )
+    """Arguments that decide nothing of what is answered."""
 
     def __init__(  # noqa: PLR0913, PLR0917
         self,
@@ -81,6 +85,16 @@ class ServerEngine:
         self.extra_body = extra_body or {}
         self.num_reasoning = 0
         """Completions whose reasoning the server sent apart, so that it is not in their text."""
+
+    def batches(self, count: int) -> Iterator[range]:
+        """Each request is on its own."""
+        return chunks(count, 1)
+
+    def overlong(
+        self, requests: Sequence[Request | ScoreRequest], max_tokens: int = 0
+    ) -> dict[int, str]:
+        """Nothing: the server alone knows its context, and refuses what it cannot hold."""
+        return {}
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling

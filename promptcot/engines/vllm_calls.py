@@ -15,10 +15,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
-from promptcot.tokens import encode, encode_prompt, fit_example, fit_prompt, in_chat
+from promptcot.tokens import Vocabulary, encode, fit_example, fit_prompt
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
     from vllm import CompletionOutput, RequestOutput, SamplingParams
     from vllm.logprobs import FlatLogprobs
 
@@ -56,6 +55,14 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Measure:
+    """A call: which of these are too long for the context?"""
+
+    requests: tuple[Request | ScoreRequest, ...]
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Ends the running call early."""
 
@@ -70,27 +77,12 @@ class Result:
     """The answer to the request with this index."""
 
     index: int
-    value: list[Completion] | SegmentLogprobs
+    value: list[Completion] | SegmentLogprobs | str
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """The model is loaded, or the call is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """How a call's text becomes tokens.
-
-    Args:
-        tokenizer: The model's own.
-        max_length: Tokens that a whole sequence may have.
-        chat: As in ``Config``.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    max_length: int
-    chat: bool
 
 
 class Work(Protocol):
@@ -113,10 +105,9 @@ class Generation:
 
     def __init__(self, call: Generate, vocabulary: Vocabulary) -> None:
         self.call, self.tokenizer = call, vocabulary.tokenizer
-        encode_any = in_chat if vocabulary.chat else encode_prompt
         self.sequences: list[array[int]] = []
         for index, request in enumerate(call.requests):
-            prompt = _not_empty(index, encode_any(self.tokenizer, request.prompt))
+            prompt = _not_empty(index, vocabulary.encode_prompt(request.prompt))
             fit_prompt(index, len(prompt), call.sampling.max_tokens, vocabulary.max_length)
             self.sequences.append(array("i", prompt))
 

@@ -25,7 +25,17 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
-from promptcot.engines.vllm_calls import Close, Config, Done, Generate, Result, Score, Stop
+from promptcot.chunks import chunks
+from promptcot.engines.vllm_calls import (
+    Close,
+    Config,
+    Done,
+    Generate,
+    Measure,
+    Result,
+    Score,
+    Stop,
+)
 from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
 from promptcot.weights import check_weights
 
@@ -65,7 +75,10 @@ class VLLMEngine:
         RuntimeError: vLLM could not start; the message ends with its log.
     """
 
-    batch_size = 1
+    RESOURCES = frozenset(
+        {"gpu_memory_utilization", "tensor_parallel_size", "enforce_eager", "max_in_flight"}
+    )
+    """Arguments that decide nothing of what is answered, but for rounding."""
 
     def __init__(  # noqa: PLR0913, PLR0917
         self,
@@ -103,6 +116,17 @@ class VLLMEngine:
             self._kill()
             self._folder.cleanup()
             raise
+
+    def batches(self, count: int) -> Iterator[range]:
+        """Each request is on its own."""
+        return chunks(count, 1)
+
+    def overlong(
+        self, requests: Sequence[Request | ScoreRequest], max_tokens: int = 0
+    ) -> dict[int, str]:
+        """Index and length in words of each request that the context cannot hold."""
+        call = Measure(tuple(requests), max_tokens)
+        return {result.index: cast(str, result.value) for result in self._call(call)}
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling
@@ -156,7 +180,7 @@ class VLLMEngine:
         self._group: int | None = self._process.pid
         self._busy = False
 
-    def _call(self, call: Generate | Score) -> Iterator[Result]:
+    def _call(self, call: Generate | Score | Measure) -> Iterator[Result]:
         inbox = self._ask(call)
         try:
             while isinstance(message := self._next(inbox), Result):

@@ -19,14 +19,14 @@ from promptcot.engines.vllm_calls import (
     Done,
     Generate,
     Generation,
+    Measure,
     Result,
     Score,
     Scoring,
     Stop,
-    Vocabulary,
     Work,
 )
-from promptcot.tokens import end_token
+from promptcot.tokens import Vocabulary, end_token, overlong
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,15 +48,23 @@ class Worker:
         self.max_in_flight = config.max_in_flight
         self.names = map(str, count())
 
-    def answer(self, call: Generate | Score, connection: Connection) -> None:
-        """Send a ``Result`` for each request, then ``Done``; or the caller's mistake."""
+    def answer(self, call: Generate | Score | Measure, connection: Connection) -> None:
+        """Send the ``Result`` of each request, then ``Done``; or the caller's mistake."""
         try:
-            for result in self._results(self._work(call), connection):
+            for result in self._answers(call, connection):
                 connection.send(result)
         except ValueError as error:
             connection.send(ValueError(str(error)))
         else:
             connection.send(Done())
+
+    def _answers(
+        self, call: Generate | Score | Measure, connection: Connection
+    ) -> Iterator[Result]:
+        if isinstance(call, Measure):
+            found = overlong(self.vocabulary, call.requests, call.max_tokens)
+            return (Result(index, length) for index, length in found.items())
+        return self._results(self._work(call), connection)
 
     def _work(self, call: Generate | Score) -> Work:
         if isinstance(call, Generate):

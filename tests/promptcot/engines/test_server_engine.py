@@ -155,7 +155,7 @@ def free_port() -> int:
 def test_it_is_an_engine_of_the_protocol_and_closes_twice():
     subject = ServerEngine("tiny")
     assert isinstance(subject, Engine)
-    assert subject.batch_size == 1
+    assert list(subject.batches(2)) == [range(0, 1), range(1, 2)]
     subject.close()
     subject.close()
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from promptcot.engines.vllm_calls import Generate, Generation, Vocabulary, own_seed
+from promptcot.engines.vllm_calls import Generate, Generation, own_seed
 from promptcot.engines.vllm_engine import VLLMEngine, child_environment
 from promptcot.protocols import Engine, Request, Sampling, ScoreRequest, Target
-from promptcot.tokens import encode, in_chat
+from promptcot.tokens import Vocabulary, encode, in_chat
 
 CHECKOUT = Path(__file__).parents[3]
 PROMPTS = (
@@ -112,7 +112,7 @@ def is_running(pid: int) -> bool:
 @vllm
 def test_it_is_an_engine(engine):
     assert isinstance(engine, Engine)
-    assert engine.batch_size == 1
+    assert list(engine.batches(2)) == [range(0, 1), range(1, 2)]
 
 
 @vllm
@@ -179,6 +179,14 @@ def test_four_completions_are_four_and_depend_on_the_request_alone(engine):
     assert [c.tokens for c in among_others[0]] == [c.tokens for c in first]
     [neighbour] = generate(engine, PROMPTS[:1], seed=1, n=4, max_tokens=12)
     assert not {c.tokens for c in first} & {c.tokens for c in neighbour}
+
+
+@vllm
+def test_requests_that_the_context_cannot_hold_are_named_with_their_length(engine):
+    requests = [Request("a"), Request("a " * 600), ScoreRequest("a", Target((("b " * 600,),)))]
+    found = engine.overlong(requests, max_tokens=8)
+    assert found.keys() == {1, 2}
+    assert "and 8 to write, the context holds 511" in found[1]
 
 
 @vllm

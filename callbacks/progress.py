@@ -1,0 +1,90 @@
+"""What a fit needs in order to go on after a crash as if there had been none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from promptcot.store import check_settings, write_json
+
+FOLDER = "progress"
+POINTER = "latest.json"
+DECIDING = ("precision", "accumulate_grad_batches", "gradient_clip_val", "max_epochs", "max_steps")
+"""Settings of the trainer that a resumed fit must share. Devices and strategy may change."""
+
+
+class SaveProgress(Checkpoint):
+    """Saves weights, optimizer and place in the data, and lets the same command go on from there.
+
+    A checkpoint has a name of its own; a small file that is replaced whole points to the latest,
+    so one that a crash cut off is never read. When the fit is over they are removed.
+
+    Args:
+        every_n_steps: Optimizer steps between two checkpoints; each epoch's end has one as well.
+    """
+
+    def __init__(self, every_n_steps: int = 100) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps={every_n_steps}: at least 1 step must lie between")
+        self.every_n_steps = every_n_steps
+        self.settings: dict[str, Any] = {}
+
+    def resume(self, root: Path, config: Mapping[str, Any]) -> Path | None:
+        """The checkpoint of an interrupted fit in ``root``; None where there is none.
+
+        Args:
+            root: The trainer's ``default_root_dir``.
+            config: The fit's whole configuration.
+
+        Raises:
+            ValueError: The interrupted fit had other settings.
+        """
+        self.settings = _deciding(config)
+        pointer = root / FOLDER / POINTER
+        if not pointer.exists():
+            return None
+        latest = json.loads(pointer.read_text(encoding="utf-8"))
+        check_settings(pointer.parent, latest["settings"], self.settings)
+        return pointer.parent / str(latest["checkpoint"])
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and trainer.global_step % self.every_n_steps == 0 and not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:  # a checkpoint callback comes last: the weights are exported
+            shutil.rmtree(Path(trainer.default_root_dir) / FOLDER, ignore_errors=True)
+
+    def _save(self, trainer: Trainer) -> None:
+        folder = Path(trainer.default_root_dir) / FOLDER
+        name = f"epoch-{trainer.current_epoch}-step-{trainer.global_step}.ckpt"
+        trainer.save_checkpoint(folder / name)  # every rank, and returns when all are done
+        if trainer.is_global_zero:
+            write_json(folder / POINTER, {"checkpoint": name, "settings": self.settings})
+            for path in folder.glob("*.ckpt"):
+                if path.name != name:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    trainer = config["trainer"]
+    chosen = {name: config[name] for name in ("seed_everything", "model", "data")}
+    plain = {**chosen, "trainer": {name: trainer.get(name) for name in DECIDING}}
+    return dict(json.loads(json.dumps(plain, default=str)))

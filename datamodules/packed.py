@@ -1,0 +1,92 @@
+"""The micro-batches of an epoch, packed, of one rank; a resumed run takes up its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from datamodules.planning import plan_epoch, share
+from promptcot.batches import TokenBatch, pack
+from promptcot.tokens import Example
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+class TrainingBatches:
+    """Every row once an epoch, in an order that seed and epoch decide.
+
+    Its place in the data is the trainer's own: the epoch and the number of batches it has taken.
+    Both are asked for when the first batch is, not before: Lightning makes the iterator of a
+    resumed run before it has decided whether the epoch in the checkpoint was over.
+
+    Args:
+        examples: All sequences.
+        batch_size: Sequences in one optimizer step, over all ranks and micro-batches.
+        seed: Of the order.
+        trainer: Tells epoch, rank, micro-batches of a step, and batches taken.
+    """
+
+    def __init__(
+        self, examples: Sequence[Example], batch_size: int, seed: int, trainer: Trainer
+    ) -> None:
+        self.examples = examples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.trainer = trainer
+
+    def __len__(self) -> int:
+        steps = -(-len(self.examples) // self.batch_size)
+        return steps * self.trainer.accumulate_grad_batches
+
+    def __iter__(self) -> Iterator[TokenBatch]:
+        accumulate = self.trainer.accumulate_grad_batches
+        taken = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        steps = plan_epoch(
+            len(self.examples), self.batch_size, seed=self.seed, epoch=self.trainer.current_epoch
+        )
+        rank = (self.trainer.global_rank, self.trainer.world_size)
+        for number, step in enumerate(steps[taken // accumulate :]):
+            batches = micro_batches(self.examples, step, accumulate, rank)
+            yield from batches[taken % accumulate if number == 0 else 0 :]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: that there is one tells Lightning that the data can be resumed."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to load: the place in the data is the trainer's."""
+
+
+def evaluation_batches(
+    examples: Sequence[Example], batch_size: int, rank: tuple[int, int]
+) -> list[TokenBatch]:
+    """Every row once, in order; each rank has as many batches as the others."""
+    steps = [
+        range(start, min(start + batch_size, len(examples)))
+        for start in range(0, len(examples), batch_size)
+    ]
+    return [batch for step in steps for batch in micro_batches(examples, step, 1, rank)]
+
+
+def micro_batches(
+    examples: Sequence[Example], step: Sequence[int], accumulate: int, rank: tuple[int, int]
+) -> list[TokenBatch]:
+    """What one rank does of one optimizer step, in ``accumulate`` micro-batches.
+
+    Each carries the step's target tokens over all ranks, divided by the number of micro-batches
+    over all ranks, so that Lightning's means over both leave the mean over tokens.
+    """
+    number, world_size = rank
+    parts = accumulate * world_size
+    lengths = {index: len(examples[index]) for index in step}
+    targets = sum(len(examples[index].target) for index in step)
+    mine = share(step, lengths, parts)[number::world_size]
+    # A rank with nothing to do runs a sequence without targets all the same, so that the
+    # collectives of sharded weights meet on every rank.
+    idle = [_untargeted(examples[step[0]])]
+    return [pack([examples[i] for i in part] or idle, targets / parts) for part in mine]
+
+
+def _untargeted(example: Example) -> Example:
+    return Example(example.tokens, (), (0,) * len(example.segment_lengths))

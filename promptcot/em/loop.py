@@ -1,0 +1,142 @@
+"""EM, read top to bottom: cold start, E-step and M-step in turn, new problems.
+
+Source: PromptCoT 2.0 (arXiv 2509.19894), sections 3.3 and 3.4. Rounds, stopping rule and held-out
+set are not in the paper; they are settings here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from promptcot.corpora import Corpus
+from promptcot.em.points import Point
+from promptcot.em.report import write_report
+from promptcot.em.run import Run
+from promptcot.em.seeds import SeedFiles, make_seeds
+from promptcot.em.settings import EM
+from promptcot.figures import improvement
+from promptcot.locks import folder_lock
+from promptcot.recipes import Compose, HeldOut, Rationales
+from promptcot.store import read_round
+
+ROWS_FILE = "rows.jsonl"
+
+
+def run_em(settings: EM, cli: Path) -> None:
+    """Run all steps that are not done yet.
+
+    Args:
+        settings: Of the run.
+        cli: Path of ``cli.py``.
+
+    Raises:
+        BlockingIOError: Another process runs in the folder.
+        ValueError: The folder holds a run with other settings.
+    """
+    with folder_lock(settings.folder) as lock:
+        run = Run(settings, cli, lock)
+        seeds = make_seeds(run, settings)
+        points = [_cold_start(run, settings, seeds)]
+        while len(points) <= settings.rounds and not _has_stalled(points, settings.min_improvement):
+            points.append(_round(run, settings, points[-1], seeds))
+        best = max(points, key=lambda point: point.bound)
+        problems = None
+        try:
+            problems = _compose(run, settings, best.prompt_model, seeds)
+        finally:  # a prompt model that cannot write a problem yet is no reason to hide the figures
+            write_report(settings, points, best, problems, run.journal)
+
+
+def _cold_start(run: Run, settings: EM, seeds: SeedFiles) -> Point:
+    fits, start, seed = settings.fits, settings.weights, settings.seed
+    q = run.fit("round-0/rationale_model", fits.cold_start_q, start, seeds.train, seed)
+    p = run.fit("round-0/prompt_model", fits.cold_start_p, start, seeds.train, seed)
+    return _evaluate(run, settings, 0, (q, p), seeds.held_out)
+
+
+def _round(run: Run, settings: EM, last: Point, seeds: SeedFiles) -> Point:
+    number, fits = last.round + 1, settings.fits
+    name, seed = f"round-{number}", settings.seed + number
+    q, p = last.rationale_model, last.prompt_model
+    best_of_n = run.make(f"{name}/e_step", _e_step(settings, q, p, seeds.train, seed))
+    q = run.fit(f"{name}/rationale_model", fits.e_step, q, best_of_n / ROWS_FILE, seed)
+    greedy = run.make(f"{name}/m_step", _m_step(settings, q, seeds.train, seed))
+    p = run.fit(f"{name}/prompt_model", fits.m_step, p, greedy / ROWS_FILE, seed)
+    return _evaluate(run, settings, number, (q, p), seeds.held_out)
+
+
+def _e_step(settings: EM, q: str, p: str, train: Path, seed: int) -> Rationales:
+    return Rationales(
+        rationale_model=q,
+        prompt_model=p,
+        corpus=Corpus(str(train)),
+        sampling=settings.e_step.sampling,
+        per_token=settings.e_step.per_token,
+        min_words=settings.e_step.min_words,
+        engine=settings.engine,
+        format=settings.format,
+        seed=seed,
+    )
+
+
+def _m_step(settings: EM, q: str, train: Path, seed: int) -> Rationales:
+    return Rationales(
+        rationale_model=q,
+        corpus=Corpus(str(train)),
+        sampling=settings.m_step.sampling,
+        engine=settings.engine,
+        format=settings.format,
+        seed=seed,
+    )
+
+
+def _evaluate(
+    run: Run, settings: EM, number: int, models: tuple[str, str], held_out: Path
+) -> Point:
+    recipe = HeldOut(
+        rationale_model=models[0],
+        prompt_model=models[1],
+        corpus=Corpus(str(held_out)),
+        num_samples=settings.evaluation.num_samples,
+        max_tokens=settings.evaluation.max_tokens,
+        compose_max_tokens=settings.evaluation.compose_max_tokens,
+        engine=settings.engine,
+        format=settings.format,
+        seed=settings.seed,
+    )
+    folder = run.make(f"round-{number}/held_out", recipe)
+    return Point(number, *models, read_round(folder))
+
+
+def _has_stalled(points: Sequence[Point], min_improvement: float) -> bool:
+    if len(points) == 1:
+        return False
+    before, last = points[-2], points[-1]
+    gain, _ = improvement(before.rows, last.rows)
+    least = min_improvement * abs(before.bound)
+    if gain >= least:
+        return False
+    sys.stderr.write(
+        f"\nStopped after round {last.round}: the held-out bound gained {gain:.2f} nats per "
+        f"problem, less than {least:.2f} (min_improvement)\n"
+    )
+    return True
+
+
+def _compose(run: Run, settings: EM, p: str, seeds: SeedFiles) -> Path | None:
+    if settings.compose.num_sets == 0:
+        return None
+    recipe = Compose(
+        prompt_model=p,
+        corpus=Corpus(str(seeds.all)),
+        num_sets=settings.compose.num_sets,
+        num_concepts=settings.compose.num_concepts,
+        concept_temperature=settings.compose.concept_temperature,
+        sampling=settings.compose.sampling,
+        engine=settings.engine,
+        format=settings.format,
+        seed=settings.seed,
+    )
+    return run.make("problems", recipe)

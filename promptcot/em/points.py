@@ -1,0 +1,30 @@
+"""Where a run stands: its two models after a round and their held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from promptcot.figures import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The two models at one time, and what they were worth on the held-out problems."""
+
+    round: int
+    """0 after the cold start."""
+    rationale_model: str
+    prompt_model: str
+    rows: Sequence[Row]
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"round {self.round}" if self.round else "the cold start"
+
+    @property
+    def bound(self) -> float:
+        """Mean held-out bound in nats per problem."""
+        return fmean(row["bound"] for row in self.rows)

@@ -1,0 +1,141 @@
+"""What a run came to: a table on the terminal, Markdown and TensorBoard in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from promptcot.em.points import Point
+from promptcot.em.settings import EM
+from promptcot.figures import Figures, held_out_figures, improvement
+from promptcot.journal import Journal
+from promptcot.store import read_manifest, read_round, write_json
+
+COLUMNS = (
+    "after",
+    "bound of log p(x|c)",
+    "gain [95 % interval]",
+    "bound per token",
+    "log p(x|z,c) per token",
+    "log p(z|c) per token",
+    "under p's own z",
+    "overlap",
+    "tokens of z",
+    "parsed q, p",
+)
+NOTE = (
+    "Nats on {problems} held-out problems; bound: importance-weighted from {samples} samples of q, "
+    "± its standard error over problems; gain: to the row above, paired by problem, bootstrap."
+)
+
+
+def write_report(
+    settings: EM,
+    points: Sequence[Point],
+    best: Point,
+    problems: Path | None,
+    journal: Journal,
+) -> None:
+    """Print the closing table and some of the new problems, and write them to the folder."""
+    figures = [held_out_figures(point.rows) for point in points]
+    table = [_cells(points, figures, index) for index in range(len(points))]
+    note = NOTE.format(problems=figures[0].problems, samples=settings.evaluation.num_samples)
+    shown = _new_problems(problems, settings.compose.shown)
+    closing = _closing(best, problems)
+    _print(table, note, shown, closing)
+    text = "\n\n".join(
+        ["# EM run", markdown(table), note, closing, *shown, "## Seconds per fit", _times(journal)]
+    )
+    (settings.folder / "report.md").write_text(text + "\n", encoding="utf-8")
+    rounds = [{"round": p.round, **f.to_row()} for p, f in zip(points, figures, strict=True)]
+    write_json(settings.folder / "figures.json", rounds)
+    _write_tensorboard(settings.folder / "tensorboard", rounds)
+
+
+def markdown(table: Sequence[Sequence[str]]) -> str:
+    """The table with ``COLUMNS`` as its head."""
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *table]
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    )
+
+
+def _cells(points: Sequence[Point], figures: Sequence[Figures], index: int) -> list[str]:
+    found = figures[index]
+    gain = ""
+    if index:
+        mean, (low, high) = improvement(points[index - 1].rows, points[index].rows)
+        gain = f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+    own = found.own_log_problem_per_token
+    return [
+        points[index].name,
+        f"{found.bound:.2f} ± {found.bound_error:.2f}",
+        gain,
+        f"{found.bound_per_token:.4f}",
+        f"{found.log_problem_per_token:.4f}",
+        f"{found.log_rationale_per_token:.4f}",
+        "-" if own is None else f"{own:.4f} ({found.own_rationales} of {found.problems})",
+        f"{found.overlap:.1%}",
+        f"{found.rationale_tokens:.0f}",
+        f"{found.parse_rate:.0%}, {found.compose_parse_rate:.0%}",
+    ]
+
+
+def _new_problems(folder: Path | None, shown: int) -> list[str]:
+    if folder is None:
+        return []
+    rows = read_round(folder)[:shown]
+    return [
+        f"## New problem {row['id']}\n\n"
+        f"Concepts: {'; '.join(row['concepts'])}\n\n{row['statement']}"
+        for row in rows
+    ]
+
+
+def _closing(best: Point, problems: Path | None) -> str:
+    lines = [
+        f"Best held-out bound: after {best.name}.",
+        f"Rationale model: {best.rationale_model}",
+        f"Prompt model: {best.prompt_model}",
+    ]
+    if problems is not None:
+        manifest = read_manifest(problems)
+        dropped = ", ".join(f"{n} {why}" for why, n in manifest["dropped"].items()) or "none"
+        asked = manifest["figures"]["concept_sets"]
+        lines.append(
+            f"New problems: {manifest['rows']['rows']} of {asked} concept sets in "
+            f"{problems / 'rows.jsonl'} (dropped: {dropped})"
+        )
+    return "\n".join(lines)
+
+
+def _times(journal: Journal) -> str:
+    return "\n".join(f"- {name}: {step['seconds']} s" for name, step in journal.steps.items())
+
+
+def _print(table: Sequence[Sequence[str]], note: str, shown: Sequence[str], closing: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(*COLUMNS)
+    for row in table:
+        drawn.add_row(*row)
+    console = Console(width=None if Console().is_terminal else 160)
+    for text in shown:
+        console.print(text, markup=False, highlight=False)
+        console.print()
+    console.print(drawn)
+    console.print(note, markup=False, highlight=False)
+    console.print(closing, markup=False, highlight=False)
+
+
+def _write_tensorboard(folder: Path, rounds: Sequence[dict[str, Any]]) -> None:
+    from tensorboard.summary import Writer
+
+    writer = Writer(str(folder))
+    for figures in rounds:
+        for name, value in figures.items():
+            if name != "round" and value is not None:
+                writer.add_scalar(f"held_out/{name}", value, figures["round"])
+    writer.close()

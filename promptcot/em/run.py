@@ -1,0 +1,116 @@
+"""The steps of a run as child processes: each an ordinary command that anyone can run alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from promptcot.children import run_child
+from promptcot.configs import to_config
+from promptcot.corpora import Corpus
+from promptcot.em.settings import EM
+from promptcot.fingerprints import file_sha256, weights_fingerprint
+from promptcot.journal import Journal
+from promptcot.recipes import Recipe
+from promptcot.store import MANIFEST, check_settings, read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where a run's steps are done.
+
+    Args:
+        settings: Of the run.
+        cli: Path of ``cli.py``.
+        lock: Open file that holds the run's lock; the children inherit it, so that the folder is
+            free only when they are gone too.
+        journal: The fits that are done; rounds tell it themselves.
+    """
+
+    settings: EM
+    cli: Path
+    lock: int
+    journal: Journal = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "journal", Journal(self.folder / "journal.json"))
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return self.settings.folder
+
+    def make(self, name: str, recipe: Recipe) -> Path:
+        """Make a round by ``cli.py make``, unless it is there; returns its folder."""
+        folder = self.folder / name
+        if (folder / MANIFEST).exists():
+            check_settings(folder, read_manifest(folder)["settings"], recipe.settings())
+            return folder
+        config = self._write_config(name, to_config(recipe))
+        command = recipe.settings()["recipe"]
+        self._say(name)
+        self._run(["make", command, "--config", str(config), "--folder", str(folder)])
+        return folder
+
+    def fit(self, name: str, configs: Sequence[str], weights: str, rows: Path, seed: int) -> str:
+        """Train by ``cli.py fit``, unless it is done; returns the folder of the new weights."""
+        folder = self.folder / name
+        settings = {
+            "config": {path: _read_yaml(path) for path in configs},
+            "flags": self.settings.fits.flags,
+            "format": self.settings.format.to_row(),
+            "weights": weights_fingerprint(weights),
+            "rows": file_sha256(rows),
+            "seed": seed,
+        }
+        if self.journal.is_done(name, settings) and (folder / "weights" / "config.json").exists():
+            return str(folder / "weights")
+        given = {
+            "seed_everything": seed,
+            "model.weights": weights,
+            "data.weights": weights,
+            "data.corpus": to_config(Corpus(str(rows))),
+            "data.format": to_config(self.settings.format),
+            "data.seed": seed,
+            "trainer.default_root_dir": str(folder),
+            **self.settings.fits.flags,
+        }
+        self._say(name)
+        start = time.monotonic()
+        arguments = [argument for path in configs for argument in ("--config", path)]
+        self._run(["fit", *arguments, *(f"--{key}={_argument(v)}" for key, v in given.items())])
+        self.journal.record(name, settings, time.monotonic() - start)
+        return str(folder / "weights")
+
+    def _run(self, arguments: Sequence[str]) -> None:
+        run_child([sys.executable, str(self.cli), *arguments], self.lock)
+
+    def _write_config(self, name: str, config: Mapping[str, Any]) -> Path:
+        path = self.folder / "steps" / f"{name.replace('/', '-')}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        return path
+
+    def _say(self, name: str) -> None:
+        sys.stderr.write(f"\n== {name.replace('/', ', ').replace('_', ' ')}\n")
+
+
+def _argument(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _read_yaml(path: str) -> Any:  # noqa: ANN401
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileNotFoundError(
+            f"the fit's configuration {path} cannot be read ({error.strerror}): correct its path "
+            "in `fits`"
+        ) from None

@@ -1,0 +1,59 @@
+"""The engine for the machine at hand: vLLM on an NVIDIA GPU, transformers elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from promptcot.engines.hf_engine import HFEngine
+from promptcot.engines.vllm_engine import VLLMEngine
+from promptcot.protocols import (
+    Completion,
+    Engine,
+    Request,
+    Sampling,
+    ScoreRequest,
+    SegmentLogprobs,
+)
+
+
+class AutoEngine:
+    """``VLLMEngine`` where there are an NVIDIA GPU and vLLM, else ``HFEngine``.
+
+    Args:
+        weights: Folder (or hub name) of the model.
+        dtype: Of either engine; "auto" as each says.
+        chat: Put each prompt into the model's chat template as a user's message.
+        batch_size: Of ``HFEngine``.
+    """
+
+    RESOURCES = frozenset[str]()
+
+    def __init__(
+        self, weights: str, dtype: str = "auto", chat: bool = False, batch_size: int = 16
+    ) -> None:
+        self.engine: Engine
+        if shutil.which("nvidia-smi") and importlib.util.find_spec("vllm"):
+            self.engine = VLLMEngine(weights, dtype=dtype, chat=chat)
+        else:
+            self.engine = HFEngine(weights, dtype=dtype, chat=chat, batch_size=batch_size)
+
+    def batches(self, count: int) -> Iterable[range]:
+        return self.engine.batches(count)
+
+    def overlong(
+        self, requests: Sequence[Request | ScoreRequest], max_tokens: int = 0
+    ) -> Mapping[int, str]:
+        return self.engine.overlong(requests, max_tokens)
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        return self.engine.generate(requests, sampling)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, SegmentLogprobs]]:
+        return self.engine.score(requests)
+
+    def close(self) -> None:
+        self.engine.close()

@@ -1,0 +1,9 @@
+"""One stage of the method each: weights and rows in, a round of rows out."""
+
+from promptcot.recipes.annotate import Annotate
+from promptcot.recipes.compose import Compose
+from promptcot.recipes.held_out import HeldOut
+from promptcot.recipes.making import Recipe, make_round
+from promptcot.recipes.rationales import Rationales
+
+__all__ = ["Annotate", "Compose", "HeldOut", "Rationales", "Recipe", "make_round"]

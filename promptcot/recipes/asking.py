@@ -1,0 +1,144 @@
+"""Asking an engine, with every answer on disk as soon as it is there.
+
+What was asked in an earlier run is not asked again. A request that the model's context cannot
+hold is left out, counted and named; nothing is ever cut.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from functools import cache
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from promptcot.fingerprints import fingerprint
+from promptcot.protocols import (
+    Completion,
+    Engine,
+    OpenEngine,
+    Request,
+    Sampling,
+    ScoreRequest,
+    SegmentLogprobs,
+)
+from promptcot.rewards import Reward, rationale_reward
+from promptcot.store import DROPPED, Round, Row
+
+LONG_PROMPT = "prompt too long for the model's context"
+LONG_TARGET = "scored sequence too long for the model's context"
+
+R = TypeVar("R", Request, ScoreRequest)
+LazyEngine = Callable[[], Engine]
+"""Gives the engine, opened at the first call."""
+
+
+@contextmanager
+def lazily(open_engine: OpenEngine, weights: str) -> Iterator[LazyEngine]:
+    """An engine that is opened only when something is left to ask, and closed at the end."""
+    with ExitStack() as stack:
+
+        @cache
+        def engine() -> Engine:
+            opened = open_engine(weights)
+            stack.callback(opened.close)
+            return opened
+
+        yield engine
+
+
+def seed_of(*parts: Any) -> int:  # noqa: ANN401
+    """A seed in [0, 2^31) that depends on the parts alone, not on the order of the requests."""
+    return int(fingerprint(*parts)[:8], 16) >> 1
+
+
+def complete(
+    making: Round,
+    stage: str,
+    engine: LazyEngine,
+    requests: Mapping[str, Request],
+    sampling: Sampling,
+    *,
+    keep_tokens: bool = False,
+) -> dict[str, list[Completion]]:
+    """The completions of each request by its key; those too long are dropped from the round.
+
+    Token ids and log-probabilities, several times the size of the text, are kept if asked for.
+    """
+
+    def answers(asked: Sequence[Request]) -> Iterator[tuple[int, Row]]:
+        for index, completions in engine().generate(asked, sampling):
+            yield index, {"completions": [_row(c, keep_tokens=keep_tokens) for c in completions]}
+
+    rows = _ask(making, stage, engine, requests, sampling.max_tokens, answers)
+    return {key: [_completion(c) for c in row["completions"]] for key, row in rows.items()}
+
+
+def score(
+    making: Round, stage: str, engine: LazyEngine, requests: Mapping[str, ScoreRequest]
+) -> dict[str, Reward]:
+    """The reward of each target of ``PromptFormat.compose_target``, by its key."""
+
+    def answers(asked: Sequence[ScoreRequest]) -> Iterator[tuple[int, Row]]:
+        return ((i, reward_row(logprobs)) for i, logprobs in engine().score(asked))
+
+    def reward_row(logprobs: SegmentLogprobs) -> Row:
+        return asdict(rationale_reward(logprobs))
+
+    names = tuple(Reward.__dataclass_fields__)
+    rows = _ask(making, stage, engine, requests, 0, answers)
+    return {key: Reward(**{name: row[name] for name in names}) for key, row in rows.items()}
+
+
+def _ask(
+    making: Round,
+    stage: str,
+    engine: LazyEngine,
+    requests: Mapping[str, R],
+    max_tokens: int,
+    answers: Callable[[Sequence[R]], Iterator[tuple[int, Row]]],
+) -> dict[str, Row]:
+    done = making.rows(stage).keys() | making.rows(DROPPED).keys()
+    if not requests.keys() <= done:
+        keys = _whole_groups(_fitting(making, engine(), requests, max_tokens), engine(), done)
+        asked = [requests[key] for key in keys]
+        with tqdm(
+            total=len(keys), desc=stage.replace("_", " "), mininterval=_patience_s(), unit="request"
+        ) as bar:
+            for index, row in answers(asked):
+                making.append(stage, keys[index], row)
+                bar.update()
+    rows = making.rows(stage)
+    return {key: rows[key] for key in requests if key in rows}
+
+
+def _fitting(
+    making: Round, engine: Engine, requests: Mapping[str, R], max_tokens: int
+) -> list[str]:
+    keys = list(requests)
+    overlong = engine.overlong(list(requests.values()), max_tokens)
+    for index, length in overlong.items():
+        making.drop(keys[index], LONG_PROMPT if max_tokens else LONG_TARGET, length=length)
+    return [key for index, key in enumerate(keys) if index not in overlong]
+
+
+def _whole_groups(keys: Sequence[str], engine: Engine, done: set[str]) -> list[str]:
+    """What is left, with its neighbours where a result depends on them."""
+    groups = [[keys[index] for index in group] for group in engine.batches(len(keys))]
+    return [key for group in groups if not done.issuperset(group) for key in group]
+
+
+def _row(completion: Completion, *, keep_tokens: bool) -> Row:
+    return asdict(completion if keep_tokens else Completion(completion.text, completion.finished))
+
+
+def _completion(row: Mapping[str, Any]) -> Completion:
+    return Completion(row["text"], row["finished"], tuple(row["tokens"]), tuple(row["logprobs"]))
+
+
+def _patience_s() -> float:
+    """A terminal's bar moves on; a log gets a line now and then."""
+    return 0.1 if sys.stderr.isatty() else 30.0

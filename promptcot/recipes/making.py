@@ -1,0 +1,59 @@
+"""A recipe, and how a round is made by one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from promptcot.corpora import Seeds
+from promptcot.fingerprints import fingerprint
+from promptcot.store import ROWS, Round, Row, open_round, read_manifest
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """Makes a round of rows from weights and rows: a dataclass of all that decides them."""
+
+    def settings(self) -> dict[str, Any]:
+        """What the manifest records, and what must be equal for a partial round to go on."""
+        ...
+
+    def make(self, making: Round) -> None:
+        """Append the rows, drop with a reason what cannot be used, note the figures.
+
+        Called again after a crash, it asks only for what is not on disk yet.
+        """
+        ...
+
+
+def make_round(recipe: Recipe, folder: Path) -> Row:
+    """Make the round ``folder``, go on with it, or find it whole; returns its manifest.
+
+    Raises:
+        ValueError: No row was left, or the folder was made with other settings.
+    """
+    with open_round(folder, recipe.settings()) as making:
+        if making is not None:
+            recipe.make(making)
+            if not making.rows(ROWS):
+                raise ValueError(
+                    f"no row is left for {folder}, dropped were {_counts(making.dropped())}: "
+                    "check the input, the sampling's max_tokens and the model"
+                )
+    manifest = read_manifest(folder)
+    sys.stderr.write(f"{folder}: {manifest['rows'].get(ROWS, 0)} rows{_tail(manifest)}\n")
+    return manifest
+
+
+def seeds_fingerprint(seeds: Seeds) -> str:
+    """Names the rows of a corpus by their content."""
+    return fingerprint([problem.to_row() for problem in seeds.problems], seeds.rationales)
+
+
+def _counts(dropped: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "none"
+
+
+def _tail(manifest: Row) -> str:
+    return f" (dropped: {_counts(manifest['dropped'])})" if manifest["dropped"] else ""
