@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,6 @@ def main(args: Sequence[str]) -> None:
 def train(args: list[str]) -> Any:  # noqa: ANN401
     """Build trainer, module and data from YAML and flags, and run Lightning's subcommand."""
     from lightning.pytorch import LightningDataModule, LightningModule
-    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-
-    from callbacks import SaveProgress
-    from promptcot.command_line import AddingConfigFile, HelpfulErrors
 
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
@@ -79,6 +75,24 @@ def train(args: list[str]) -> Any:  # noqa: ANN401
         logging.getLogger(name).setLevel(logging.WARNING)
     for room in ("callbacks", "datamodules", "modules"):  # so that their short names work
         importlib.import_module(room)
+    sys.argv = sys.argv[:1]  # else Lightning warns that it was given arguments twice
+    return cli_class()(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=42,
+        auto_configure_optimizers=False,
+        save_config_kwargs={"overwrite": True},
+        args=args,
+    )
+
+
+def cli_class() -> type[Any]:
+    """Lightning's command line with our errors, callbacks that add up, and fits that go on."""
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+    from promptcot.command_line import AddingConfigFile, HelpfulErrors
 
     class Parser(HelpfulErrors, LightningArgumentParser):
         """Lightning's, with our errors."""
@@ -93,25 +107,20 @@ def train(args: list[str]) -> Any:  # noqa: ANN401
             """A checkpoint's own settings must not override the given ones without a word."""
 
         def before_fit(self) -> None:
-            """Go on with an interrupted fit, unless another checkpoint is asked for."""
             if self.config_init.fit.ckpt_path is None:
                 self._dump_config()
-                for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                    if isinstance(callback, SaveProgress):
-                        root = Path(self.trainer.default_root_dir)
-                        self.config_init.fit.ckpt_path = callback.resume(root, self.config_dump)
+                self.config_init.fit.ckpt_path = interrupted(self.trainer, self.config_dump)
 
-    sys.argv = sys.argv[:1]  # else Lightning warns that it was given arguments twice
-    return CLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        seed_everything_default=42,
-        auto_configure_optimizers=False,
-        save_config_kwargs={"overwrite": True},
-        args=args,
-    )
+    return CLI
+
+
+def interrupted(trainer: Any, config: Mapping[str, Any]) -> Path | None:  # noqa: ANN401
+    """The checkpoint of an interrupted fit with this configuration, where progress is saved."""
+    from callbacks import SaveProgress
+
+    root = Path(trainer.default_root_dir)
+    savers = [callback for callback in trainer.callbacks if isinstance(callback, SaveProgress)]
+    return savers[0].resume(root, config) if savers else None
 
 
 def run(args: Sequence[str]) -> int:

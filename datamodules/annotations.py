@@ -9,8 +9,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
-from datamodules.packed import TrainingBatches, evaluation_batches
-from promptcot.batches import TokenBatch
+from datamodules.packed import EvaluationBatches, TrainingBatches
 from promptcot.corpora import Corpus, read_corpus
 from promptcot.fingerprints import fingerprint
 from promptcot.prompts import PromptFormat, rationale_target
@@ -70,13 +69,13 @@ class AnnotationDataModule(LightningDataModule, ABC):
         assert self.trainer is not None
         return TrainingBatches(self.examples, self.batch_size, self.seed, self.trainer)
 
-    def val_dataloader(self) -> list[TokenBatch]:
+    def val_dataloader(self) -> EvaluationBatches | tuple[()]:
         return self._evaluation_batches()
 
-    def test_dataloader(self) -> list[TokenBatch]:
+    def test_dataloader(self) -> EvaluationBatches | tuple[()]:
         return self._evaluation_batches()
 
-    def predict_dataloader(self) -> list[TokenBatch]:
+    def predict_dataloader(self) -> EvaluationBatches | tuple[()]:
         return self._evaluation_batches()
 
     def state_dict(self) -> dict[str, Any]:
@@ -92,16 +91,16 @@ class AnnotationDataModule(LightningDataModule, ABC):
     def _rows_fingerprint(self) -> str:
         return fingerprint([(e.prompt, e.target) for e in self.examples], self.batch_size)
 
-    def _evaluation_batches(self) -> list[TokenBatch]:
+    def _evaluation_batches(self) -> EvaluationBatches | tuple[()]:
         if not self.held_out_examples:
             if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-                return []  # a fit may go without
+                return ()  # a fit may go without
             raise ValueError(
                 "no rows to evaluate on: name them with --data.held_out.path (a .jsonl file)"
             )
         assert self.trainer is not None
         rank = (self.trainer.global_rank, self.trainer.world_size)
-        return evaluation_batches(self.held_out_examples, self.batch_size, rank)
+        return EvaluationBatches(self.held_out_examples, self.batch_size, rank)
 
     def _encode(self, corpus: Corpus) -> list[Example]:
         from transformers import AutoTokenizer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.planning import plan_epoch, share
 from promptcot.batches import TokenBatch, pack
+from promptcot.chunks import chunks
 from promptcot.tokens import Example
 
 if TYPE_CHECKING:
@@ -58,15 +59,26 @@ class TrainingBatches:
         """Nothing to load: the place in the data is the trainer's."""
 
 
-def evaluation_batches(
-    examples: Sequence[Example], batch_size: int, rank: tuple[int, int]
-) -> list[TokenBatch]:
-    """Every row once, in order; each rank has as many batches as the others."""
-    steps = [
-        range(start, min(start + batch_size, len(examples)))
-        for start in range(0, len(examples), batch_size)
-    ]
-    return [batch for step in steps for batch in micro_batches(examples, step, 1, rank)]
+class EvaluationBatches:
+    """Every row once, in order; each rank has as many batches as the others.
+
+    Args:
+        examples: All sequences.
+        batch_size: Sequences in one batch, over all ranks.
+        rank: This rank and the number of ranks.
+    """
+
+    def __init__(self, examples: Sequence[Example], batch_size: int, rank: tuple[int, int]) -> None:
+        self.examples = examples
+        self.batches = list(chunks(len(examples), batch_size))
+        self.rank = rank
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[TokenBatch]:
+        for indices in self.batches:
+            yield from micro_batches(self.examples, indices, 1, self.rank)
 
 
 def micro_batches(
