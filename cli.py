@@ -33,7 +33,7 @@ python cli.py COMMAND --help tells the keys of each; a key of a YAML file is a f
 
 EXPECTED_WARNINGS = (
     r".*does not have many workers",  # packing takes no time
-    r"Total length of .list. across ranks is zero",  # a fit may go without held-out rows
+    r"Total length of .tuple. across ranks is zero",  # a fit may go without held-out rows
     r".*number of training batches.*is smaller than the logging interval",
     r".*isinstance.treespec",  # Lightning's own use of torch
 )

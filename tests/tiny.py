@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 END = "<end>"
@@ -14,6 +14,7 @@ def save_tiny_model(folder: Path, seed: int = 0) -> Path:
     vocabulary = {END: 0, **{chr(code): code for code in range(1, 128)}}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
     core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    core.decoder = decoders.Fuse()  # else a space between any two characters
     PreTrainedTokenizerFast(tokenizer_object=core, eos_token=END).save_pretrained(folder)
     torch.manual_seed(seed)
     config = LlamaConfig(

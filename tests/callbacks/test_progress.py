@@ -1,0 +1,144 @@
+"""A fit that stops at any step goes on as if it had not: the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from safetensors.torch import load_file
+
+from callbacks import ExportWeights, SaveProgress
+from datamodules import ComposeDataModule
+from modules import MStepModule
+from promptcot.corpora import Corpus
+
+ACCUMULATE, BATCH, ROWS, EPOCHS = 2, 4, 10, 3
+STEPS = EPOCHS * -(-ROWS // BATCH)  # 3 a epoch: 4, 4 and 2 rows
+CONFIG = {"seed_everything": 1, "model": {"lr": 0.01}, "data": {}, "trainer": {}}
+
+
+class Blow(Exception):
+    """Stands for whatever ends a fit."""
+
+
+class BlowAt(Callback):
+    """Ends the fit before micro-batch ``number``, counted from 0 over all epochs."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.fit_loop.total_batch_idx == self.number:
+            raise Blow
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"statement": "a" * n, "concepts": ["k"], "rationale": "why " * (n % 3 + 1)}
+        for n in range(1, ROWS + 1)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Corpus(str(path))
+
+
+def fit(model, corpus, folder, blow_at=None, every_n_steps=1, config=CONFIG):
+    """Fit, or go on with the fit that was cut off in the folder; the losses of each micro-batch."""
+    saver = SaveProgress(every_n_steps)
+    callbacks = [saver, ExportWeights()]
+    if blow_at is not None:
+        callbacks.append(BlowAt(blow_at))
+    module = MStepModule(str(model), partial(torch.optim.AdamW, lr=1e-2))
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=EPOCHS,
+        accumulate_grad_batches=ACCUMULATE,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        callbacks=callbacks,
+    )
+    data = ComposeDataModule(str(model), corpus, batch_size=BATCH)
+    trainer.fit(module, data, ckpt_path=saver.resume(folder, config), weights_only=True)
+    return load_file(folder / "weights" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("every_n_steps", "cuts"),
+    [
+        (1, range(STEPS * ACCUMULATE)),  # epochs' ends and half-accumulated steps among them
+        (2, (3, 6, 9)),
+        (100, (2, 7, 17)),
+    ],
+)
+def test_a_fit_cut_off_before_any_micro_batch_ends_with_the_same_weights(
+    tiny_model, corpus, tmp_path, every_n_steps, cuts
+):
+    calm = fit(tiny_model, corpus, tmp_path / "calm")
+    for number in cuts:
+        folder = tmp_path / f"cut-{number}"
+        with pytest.raises(Blow):
+            fit(tiny_model, corpus, folder, number, every_n_steps)
+        resumed = fit(tiny_model, corpus, folder, every_n_steps=every_n_steps)
+        assert resumed.keys() == calm.keys()
+        assert all(torch.equal(resumed[name], calm[name]) for name in calm), number
+        assert not (folder / "progress").exists()
+
+
+def test_a_fit_cut_off_again_and_again_ends_with_the_same_weights(tiny_model, corpus, tmp_path):
+    calm = fit(tiny_model, corpus, tmp_path / "calm")
+    for number in range(1, STEPS * ACCUMULATE):
+        with pytest.raises(Blow):
+            fit(tiny_model, corpus, tmp_path / "cut", number)
+    resumed = fit(tiny_model, corpus, tmp_path / "cut")
+    assert all(torch.equal(resumed[name], calm[name]) for name in calm)
+
+
+def test_each_epoch_has_an_order_of_its_own(tiny_model, corpus, tmp_path):
+    seen: list[list[int]] = []
+
+    class Note(Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            if batch_idx == 0:
+                seen.append([])
+            seen[-1].append(len(batch.targets))
+
+    module = MStepModule(str(tiny_model))
+    data = ComposeDataModule(str(tiny_model), corpus, batch_size=1)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=tmp_path,
+        callbacks=[Note()],
+    )
+    trainer.fit(module, data)
+    assert [len(epoch) for epoch in seen] == [ROWS] * 3
+    assert sorted(seen[0]) == sorted(seen[1]) == sorted(seen[2])
+    assert len({tuple(epoch) for epoch in seen}) == 3
+
+
+def test_an_interrupted_fit_with_other_settings_is_refused(tiny_model, corpus, tmp_path):
+    with pytest.raises(Blow):
+        fit(tiny_model, corpus, tmp_path / "cut", 3)
+    changed = {**CONFIG, "model": {"lr": 0.02}}
+    with pytest.raises(ValueError, match=r"made with model\.lr = 0\.01, now it is 0\.02"):
+        fit(tiny_model, corpus, tmp_path / "cut", config=changed)
+
+
+def test_other_rows_than_the_checkpoints_are_refused(tiny_model, corpus, tmp_path):
+    with pytest.raises(Blow):
+        fit(tiny_model, corpus, tmp_path / "cut", 3)
+    with open(corpus.path, "a") as file:
+        file.write('{"statement": "new", "concepts": ["k"], "rationale": "w"}\n')
+    with pytest.raises(ValueError, match="are not those that the checkpoint was trained on"):
+        fit(tiny_model, corpus, tmp_path / "cut")
