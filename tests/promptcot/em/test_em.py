@@ -88,7 +88,7 @@ def test_killed_at_ten_random_points_it_ends_as_if_undisturbed(undisturbed, tmp_
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
             env=ENVIRONMENT,
         )
