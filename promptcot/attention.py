@@ -46,7 +46,7 @@ def packed_attention(  # noqa: PLR0913, PLR0917 -- the signature is transformers
     Returns:
         The mixed values, [B, T, H, E], and no weights.
     """
-    _refuse_unsupported(kwargs, query.shape[2])
+    _refuse_unsupported(kwargs, key.shape[2])
     if visible is not None:
         mixed = _decode(query, key, value, visible, scaling)
     elif boundaries is None:

@@ -12,10 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from promptcot.engines.kv_cache import BlockCache, fill_gaps
 from promptcot.protocols import Sampling
+
+GROUP = 128
+"""Tokens whose probabilities are summed before any of them is looked at."""
 
 
 @dataclass(slots=True)
@@ -41,11 +46,11 @@ def decode(
     tokens = torch.tensor(
         [[end] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=lm.device
     )
-    cache = DynamicCache(config=lm.config)
+    cache = BlockCache()
     logits = _forward(lm, tokens, padding, cache)
     n = sampling.n
     if n > 1:
-        cache.batch_repeat_interleave(n)
+        cache.change(lambda block: block.repeat_interleave(n, 0))
     logits, padding = logits.repeat_interleave(n, 0), padding.repeat_interleave(n, 0)
     draws = _draws(seeds, sampling).to(lm.device)
     rows = [Decoded() for _ in range(len(prompts) * n)]
@@ -59,21 +64,22 @@ def decode(
             rows[row].finished = token == end
             if token != end:
                 rows[row].tokens.append(token)
-        going = (chosen != end).nonzero().squeeze(-1)
-        if len(going) == 0 or step + 1 == sampling.max_tokens:
+        going = chosen != end
+        if not going.any() or step + 1 == sampling.max_tokens:
             break
-        if len(going) < len(running):
-            cache.batch_select_indices(going)
-            running, padding, chosen = running[going], padding[going], chosen[going]
+        if not going.all():
+            fill = fill_gaps(going)
+            cache.change(fill)
+            running, padding, chosen = fill(running), fill(padding), fill(chosen)
         logits = _forward(lm, chosen[:, None], padding, cache)
     return [rows[i : i + n] for i in range(0, len(rows), n)]
 
 
-def _forward(lm: PreTrainedModel, tokens: Tensor, padding: Tensor, cache: DynamicCache) -> Tensor:
+def _forward(lm: PreTrainedModel, tokens: Tensor, padding: Tensor, cache: BlockCache) -> Tensor:
     """Logits after the last of ``tokens`` ([R, T], padded on the left), [R, V] float32."""
     seen = cache.get_seq_length()
-    keys = torch.arange(seen + tokens.shape[1], device=tokens.device)
-    queries = keys[seen:]
+    keys = torch.arange(cache.reserve(tokens.shape[1]), device=tokens.device)
+    queries = keys[seen : seen + tokens.shape[1]]
     visible = (keys[None, :] <= queries[:, None])[None] & (keys >= padding[:, None])[:, None]
     # A padding query that saw nothing would be NaN and reach the others through its value.
     visible |= keys[None, :] == queries[:, None]
@@ -96,20 +102,38 @@ def _choose(logits: Tensor, draws: Tensor, sampling: Sampling) -> tuple[Tensor, 
         probabilities = (logits / sampling.temperature).softmax(-1)
         if sampling.top_p < 1:
             probabilities = _nucleus(probabilities, sampling.top_p)
-        cumulative = probabilities.double().cumsum(-1)
-        # Inverse transform: the first token whose cumulative probability exceeds the draw.
-        points = draws[:, None] * cumulative[:, -1:]
-        chosen = torch.searchsorted(cumulative, points, right=True).squeeze(-1)
-        chosen = chosen.clamp(max=logits.shape[-1] - 1)
+        chosen = _inverse_transform(probabilities, draws)
     logprobs = logits.gather(-1, chosen[:, None]).squeeze(-1) - logits.logsumexp(-1)
     return chosen, logprobs
+
+
+def _inverse_transform(weights: Tensor, draws: Tensor) -> Tensor:
+    """For each row the first index whose running sum exceeds the draw's share of the total.
+
+    In two stages, groups and then the members of one, so that few sums are in double precision.
+    """
+    groups = F.pad(weights, (0, -weights.shape[-1] % GROUP)).unflatten(-1, (-1, GROUP))
+    totals = groups.sum(-1)
+    group, inside = _landing(totals, draws * totals.double().sum(-1))
+    members = groups.take_along_dim(group[:, None, None], 1)[:, 0]
+    return group * GROUP + _landing(members, inside)[0]
+
+
+def _landing(weights: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the weight in which each point of a row's running sum lies, and how far inside."""
+    sums = weights.double().cumsum(-1)
+    # Rounding must not carry a point to either side of where the weights are.
+    points = points.clamp(min=0).minimum(sums[:, -1].nextafter(sums.new_zeros(())))
+    index = torch.searchsorted(sums, points[:, None], right=True)
+    before = sums.gather(-1, index) - weights.gather(-1, index)
+    return index[:, 0], points - before[:, 0]
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     """Zero all but the most likely tokens that together reach ``top_p``."""
     ordered, order = probabilities.sort(-1, descending=True)
     beyond = ordered.cumsum(-1) - ordered >= top_p
-    return probabilities.masked_fill(beyond.gather(-1, order.argsort(-1)), 0.0)
+    return probabilities.masked_fill(beyond.scatter(-1, order, beyond), 0.0)
 
 
 def _draws(seeds: Sequence[int], sampling: Sampling) -> Tensor:
