@@ -107,7 +107,15 @@ class AnnotationDataModule(LightningDataModule, ABC):
 
         check_weights(self.weights)
         tokenizer = AutoTokenizer.from_pretrained(self.weights, trust_remote_code=False)
-        annotations = read_corpus(corpus).annotations
+        seeds = read_corpus(corpus)
+        annotations = seeds.annotations
+        if bare := len(seeds.problems) - len(annotations):
+            log.warning(
+                "%d of %d rows of %s have no rationale and were left out",
+                bare,
+                len(seeds.problems),
+                corpus.path,
+            )
         encoded = [(a, encode(tokenizer, *self.prompt_and_target(a))) for a in annotations]
         long = [a.problem.id for a, example in encoded if len(example) > self.max_tokens]
         if long:
