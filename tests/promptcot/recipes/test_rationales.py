@@ -184,13 +184,15 @@ def test_the_one_greedy_rationale_needs_no_prompt_model_and_has_no_reward(recipe
     greedy = Sampling(temperature=0.0, max_tokens=40)
     made = recipe(prompt_model="", sampling=greedy, engine=partial(ScriptedEngine))
     make_round(made, tmp_path / "r")
-    assert [(r["rationale"], r["reward"]) for r in read_round(tmp_path / "r")] == [("yes", None)] * 5
+    assert [(r["rationale"], r["reward"]) for r in read_round(tmp_path / "r")] == [
+        ("yes", None)
+    ] * 5
     with pytest.raises(ValueError, match="n=2 rationales needs a prompt model to choose by"):
         recipe(prompt_model="", sampling=Sampling(n=2), engine=engine)
 
 
 def test_the_figures_are_means_over_the_rows(recipe, tmp_path):
-    figures = make_round(recipe(), tmp_path / "r")["figures"]
+    figures = make_round(recipe(sampling=Sampling(n=4, max_tokens=40)), tmp_path / "r")["figures"]
     rows = read_round(tmp_path / "r")
     kept = [row["reward"] for row in rows]
     sampled = [sum(row["rewards"]) / len(row["rewards"]) for row in rows]
