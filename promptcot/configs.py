@@ -41,7 +41,10 @@ def _class_config(opener: Callable[..., Any], *, deciding: bool) -> dict[str, An
     if isinstance(opener, partial):
         given = opener.keywords
         # jsonargparse writes partial(instantiator, class, ...), Python users partial(class, ...)
-        opener = next(part for part in (*opener.args, opener.func) if isinstance(part, type))
+        parts = (*opener.args, opener.func)
+        opener = next((part for part in parts if isinstance(part, type)), opener)
+    if isinstance(opener, partial):
+        raise TypeError(f"{opener!r} is no setting: it opens no class that YAML could name")
     left_out: set[str] = set(getattr(opener, "RESOURCES", ())) if deciding else set()
     parameters = inspect.signature(opener).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}

@@ -18,32 +18,37 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Means over held-out problems; "per problem" in nats, "per token" divides sums by tokens."""
+    """Means over held-out problems; "per problem" in nats, "per token" divides sums by tokens.
+
+    A mean goes over the problems that have the figure, and is None where none has.
+    """
 
     problems: int
-    bound: float
-    """Importance-weighted lower bound of log p(x | c), per problem."""
-    bound_error: float
-    """Its standard error over problems."""
-    bound_per_token: float
+    bound: float | None
+    """Importance-weighted lower bound of log p(x | c), per problem that has one."""
+    bound_error: float | None
+    """Its standard error over problems; None for a single one."""
+    bound_per_token: float | None
+    bounded: int
+    """Problems that have a bound: at least one of q's samples has a weight."""
     effective_samples: float
     """Of the K that the bound weighs."""
-    log_problem: float
+    log_problem: float | None
     """log p(x | z, c) under q's greedy z, per problem."""
-    log_problem_per_token: float
-    log_rationale: float
+    log_problem_per_token: float | None
+    log_rationale: float | None
     """log p(z | c) of that z, per problem."""
-    log_rationale_per_token: float
+    log_rationale_per_token: float | None
     own_log_problem: float | None
-    """log p(x | c, z) under p's own z, per problem that has one; None where none has."""
+    """log p(x | c, z) under p's own z, per problem for which p wrote one that parses."""
     own_log_problem_per_token: float | None
     own_rationales: int
-    """Problems for which p wrote a rationale of its own that parses."""
+    """Problems for which p did."""
     overlap: float
     """Share of the problem's 4-grams that stand in q's greedy z: the leak."""
     longest_run: float
     """Longest run of words that both share, the mean."""
-    rationale_tokens: float
+    rationale_tokens: float | None
     parse_rate: float
     """Of q's greedy rationales."""
     compose_parse_rate: float
@@ -56,35 +61,39 @@ class Figures:
 
 def held_out_figures(rows: Sequence[Row]) -> Figures:
     """The figures of one evaluation."""
-    bounds = [row["bound"] for row in rows]
-    tokens = sum(row["problem_tokens"] for row in rows)
-    own = [row for row in rows if row["own_log_problem"] is not None]
-    own_sum = math.fsum(row["own_log_problem"] for row in own)
+    bounds = [row["bound"] for row in rows if row["bound"] is not None]
+    error = standard_error(bounds) if len(bounds) > 1 else None
     return Figures(
         problems=len(rows),
-        bound=fmean(bounds),
-        bound_error=standard_error(bounds),
-        bound_per_token=math.fsum(bounds) / tokens,
-        effective_samples=_mean(rows, "effective_samples"),
+        bound=_mean(rows, "bound"),
+        bound_error=error,
+        bound_per_token=_per_token(rows, "bound", "problem_tokens"),
+        bounded=len(bounds),
+        effective_samples=fmean(row["effective_samples"] for row in rows),
         log_problem=_mean(rows, "log_problem"),
-        log_problem_per_token=_sum(rows, "log_problem") / tokens,
+        log_problem_per_token=_per_token(rows, "log_problem", "problem_tokens"),
         log_rationale=_mean(rows, "log_rationale"),
-        log_rationale_per_token=_sum(rows, "log_rationale") / _sum(rows, "rationale_tokens"),
-        own_log_problem=own_sum / len(own) if own else None,
-        own_log_problem_per_token=own_sum / _sum(own, "problem_tokens") if own else None,
-        own_rationales=len(own),
-        overlap=_mean(rows, "overlap"),
-        longest_run=_mean(rows, "longest_run"),
+        log_rationale_per_token=_per_token(rows, "log_rationale", "rationale_tokens"),
+        own_log_problem=_mean(rows, "own_log_problem"),
+        own_log_problem_per_token=_per_token(rows, "own_log_problem", "problem_tokens"),
+        own_rationales=sum(row["own_log_problem"] is not None for row in rows),
+        overlap=fmean(row["overlap"] for row in rows),
+        longest_run=fmean(row["longest_run"] for row in rows),
         rationale_tokens=_mean(rows, "rationale_tokens"),
         parse_rate=fmean(row["flaw"] is None for row in rows),
         compose_parse_rate=fmean(row["compose_flaw"] is None for row in rows),
     )
 
 
-def improvement(before: Sequence[Row], after: Sequence[Row]) -> tuple[float, tuple[float, float]]:
+def improvement(
+    before: Sequence[Row], after: Sequence[Row]
+) -> tuple[float, tuple[float, float]] | None:
     """Mean gain of the bound in nats per problem and its 95 % bootstrap interval, paired.
 
     Pairing by problem takes out how hard each problem is, which varies far more than the gain.
+
+    Returns:
+        None where no problem has a bound in both.
 
     Raises:
         ValueError: The two evaluations are not of the same problems.
@@ -93,13 +102,18 @@ def improvement(before: Sequence[Row], after: Sequence[Row]) -> tuple[float, tup
     new = {row["id"]: row["bound"] for row in after}
     if old.keys() != new.keys():
         raise ValueError("the two evaluations hold out different problems: they cannot be compared")
-    gains = [new[name] - old[name] for name in sorted(old)]
-    return fmean(gains), bootstrap_interval(gains)
+    both = [name for name in sorted(old) if old[name] is not None and new[name] is not None]
+    gains = [new[name] - old[name] for name in both]
+    return (fmean(gains), bootstrap_interval(gains)) if gains else None
 
 
-def _mean(rows: Sequence[Row], name: str) -> float:
-    return fmean(row[name] for row in rows)
+def _mean(rows: Sequence[Row], name: str) -> float | None:
+    values = [row[name] for row in rows if row[name] is not None]
+    return fmean(values) if values else None
 
 
-def _sum(rows: Sequence[Row], name: str) -> float:
-    return math.fsum(row[name] for row in rows)
+def _per_token(rows: Sequence[Row], name: str, tokens: str) -> float | None:
+    having = [row for row in rows if row[name] is not None]
+    if not having:
+        return None
+    return math.fsum(row[name] for row in having) / math.fsum(row[tokens] for row in having)

@@ -11,7 +11,8 @@ from statistics import fmean, stdev
 def importance_bound(log_joint: Sequence[float], log_proposal: Sequence[float]) -> float:
     """Lower bound in expectation of log p(x | c) from K samples z of q(z | c, x), in nats.
 
-    log (1/K) sum_k p(z_k, x | c) / q(z_k | c, x); tighter as K grows, for any q.
+    log (1/K) sum_k p(z_k, x | c) / q(z_k | c, x); tighter as K grows, for any q. Samples of no
+    weight (log p of minus infinity) count in K; where all are, so is the bound.
 
     Args:
         log_joint: log p(z_k, x | c) of each sample.

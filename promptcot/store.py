@@ -115,6 +115,11 @@ def open_round(folder: Path, settings: Mapping[str, Any]) -> Iterator[Round | No
     wanted = json.loads(json.dumps(settings, default=str))
     with ExitStack() as stack:
         stack.enter_context(folder_lock(folder.parent / ".locks" / folder.name))
+        if folder.exists() and not (folder / MANIFEST).exists():
+            raise ValueError(
+                f"{folder} is there but holds no round ({MANIFEST} is missing): name another "
+                "folder, or remove it"
+            )
         if folder.exists():
             check_settings(folder, read_manifest(folder)["settings"], wanted)
             yield None

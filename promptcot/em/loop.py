@@ -114,7 +114,10 @@ def _has_stalled(points: Sequence[Point], min_improvement: float) -> bool:
     if len(points) == 1:
         return False
     before, last = points[-2], points[-1]
-    gain, _ = improvement(before.rows, last.rows)
+    found = improvement(before.rows, last.rows)
+    if found is None:  # nothing to go by yet: the rounds decide
+        return False
+    gain, _ = found
     least = min_improvement * abs(before.bound)
     if gain >= least:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -26,5 +27,6 @@ class Point:
 
     @property
     def bound(self) -> float:
-        """Mean held-out bound in nats per problem."""
-        return fmean(row["bound"] for row in self.rows)
+        """Mean held-out bound in nats per problem; minus infinity where no problem has one."""
+        bounds = [row["bound"] for row in self.rows if row["bound"] is not None]
+        return fmean(bounds) if bounds else -math.inf

@@ -63,23 +63,35 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
 
 def _cells(points: Sequence[Point], figures: Sequence[Figures], index: int) -> list[str]:
     found = figures[index]
-    gain = ""
-    if index:
-        mean, (low, high) = improvement(points[index - 1].rows, points[index].rows)
-        gain = f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
-    own = found.own_log_problem_per_token
+    bound = f"{_number(found.bound, 2)} ± {_number(found.bound_error, 2)}"
     return [
         points[index].name,
-        f"{found.bound:.2f} ± {found.bound_error:.2f}",
-        gain,
-        f"{found.bound_per_token:.4f}",
-        f"{found.log_problem_per_token:.4f}",
-        f"{found.log_rationale_per_token:.4f}",
-        "-" if own is None else f"{own:.4f} ({found.own_rationales} of {found.problems})",
+        bound + _share(found.bounded, found),
+        _gain(points[index - 1], points[index]) if index else "",
+        _number(found.bound_per_token),
+        _number(found.log_problem_per_token),
+        _number(found.log_rationale_per_token),
+        f"{_number(found.own_log_problem_per_token)}{_share(found.own_rationales, found)}",
         f"{found.overlap:.1%}",
-        f"{found.rationale_tokens:.0f}",
+        _number(found.rationale_tokens, 0),
         f"{found.parse_rate:.0%}, {found.compose_parse_rate:.0%}",
     ]
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _share(having: int, found: Figures) -> str:
+    return "" if having == found.problems else f" ({having} of {found.problems})"
+
+
+def _gain(before: Point, after: Point) -> str:
+    found = improvement(before.rows, after.rows)
+    if found is None:
+        return "-"
+    mean, (low, high) = found
+    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _new_problems(folder: Path | None, shown: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,20 @@ def make_seeds(run: Run, settings: EM) -> SeedFiles:
 def _annotated(run: Run, settings: EM) -> Corpus:
     seeds = read_corpus(settings.corpus)
     bare = sum(not problem.concepts for problem in seeds.problems)
-    if not bare and seeds.rationales:
-        return settings.corpus
+    mute = len(seeds.problems) - len(seeds.rationales)
     teacher = settings.annotate
+    if not bare and not mute:
+        return settings.corpus
+    if teacher is None and not bare and seeds.rationales:
+        sys.stderr.write(
+            f"{mute} of {len(seeds.problems)} problems have no rationale: they take part in the "
+            "rounds, not in the cold start\n"
+        )
+        return settings.corpus
     if teacher is None:
         raise ValueError(
             f"of the {len(seeds.problems)} problems of {settings.corpus.path}, {bare} have no "
-            f"concepts and {len(seeds.problems) - len(seeds.rationales)} no rationale: name in "
+            f"concepts and {mute} no rationale: name in "
             "`annotate` who writes them (engine: null for key phrases, without any model)"
         )
     _check_engine(teacher.teacher, teacher.engine is not None)

@@ -123,7 +123,8 @@ class EM:
         folder: Everything of the run is in it; the same command goes on with it.
         corpus: Seed problems.
         weights: Folder of the weights that both models start from.
-        annotate: Who writes missing concepts and rationales; null: none may be missing.
+        annotate: Who writes missing concepts and rationales. Null: no concepts may be missing, and
+            a problem without rationale takes part in the rounds alone.
         held_out: Share of the problems that no model is trained on, by statement.
         rounds: Most rounds of E-step and M-step.
         min_improvement: Stop when the held-out bound gains less than this share of its size.

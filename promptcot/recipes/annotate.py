@@ -49,6 +49,10 @@ class Annotate:
     format: PromptFormat = field(default_factory=PromptFormat)
     seed: int = 42
 
+    def __post_init__(self) -> None:
+        if self.num_concepts < 1:
+            raise ValueError(f"num_concepts={self.num_concepts}: a problem has at least 1 concept")
+
     def settings(self) -> dict[str, Any]:
         return {
             "recipe": "annotate",
@@ -133,5 +137,5 @@ class Annotate:
             if usable:
                 results[key] = usable[0]
             else:
-                making.drop(key, f"{stage}: {tried[0]}")
+                making.drop(key, f"{stage}: {tried[0]}", prompt=prompts[key])
         return results

@@ -121,7 +121,8 @@ def _fitting(
     keys = list(requests)
     overlong = engine.overlong(list(requests.values()), max_tokens)
     for index, length in overlong.items():
-        making.drop(keys[index], LONG_PROMPT if max_tokens else LONG_TARGET, length=length)
+        reason = LONG_PROMPT if max_tokens else LONG_TARGET
+        making.drop(keys[index], reason, length=length, prompt=requests[keys[index]].prompt)
     return [key for index, key in enumerate(keys) if index not in overlong]
 
 

@@ -54,6 +54,14 @@ class Compose:
     format: PromptFormat = field(default_factory=PromptFormat)
     seed: int = 42
 
+    def __post_init__(self) -> None:
+        if self.num_sets < 1 or self.num_concepts < 1 or self.concept_temperature <= 0:
+            raise ValueError(
+                f"num_sets={self.num_sets}, num_concepts={self.num_concepts}, "
+                f"concept_temperature={self.concept_temperature}: the counts must be at least 1, "
+                "the temperature above 0"
+            )
+
     def settings(self) -> dict[str, Any]:
         return {
             "recipe": "compose",

@@ -18,7 +18,7 @@ from promptcot.parsing import Flaw, parse_composition, parse_own_rationale, pars
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import Completion, OpenEngine, Piece, Request, Sampling, ScoreRequest
 from promptcot.recipes.asking import complete, lazily, score, seed_of
-from promptcot.recipes.making import seeds_fingerprint
+from promptcot.recipes.making import seeds_fingerprint, with_concepts
 from promptcot.records import Problem
 from promptcot.rewards import Reward
 from promptcot.store import ROWS, Round
@@ -64,8 +64,7 @@ class HeldOut:
         }
 
     def make(self, making: Round) -> None:
-        problems = read_corpus(self.corpus).problems
-        keyed = {fingerprint(problem.to_row()): problem for problem in problems}
+        keyed = with_concepts(making, read_corpus(self.corpus))
         greedy, samples = self._ask_rationale_model(making, keyed)
         with lazily(self.engine, self.prompt_model) as engine:
             requests = self._requests(keyed, "own", self.format.compose_prompt)
@@ -74,8 +73,7 @@ class HeldOut:
             targets = dict(self._targets(keyed, greedy, samples, own))
             rewards = score(making, "rewards", engine, targets)
         for key, problem in keyed.items():
-            names = [key, *(f"{key}-{k}" for k in range(self.num_samples))]
-            if all(name in rewards for name in names) and key in own:
+            if key in samples and key in own:  # else its prompt is too long, in every round
                 row = self._row(key, problem, greedy[key][0], samples[key], own[key][0], rewards)
                 making.append(ROWS, key, row)
         if making.rows(ROWS):
@@ -136,18 +134,19 @@ class HeldOut:
         own: Completion,
         rewards: Mapping[str, Reward],
     ) -> dict[str, Any]:
-        reward, of_own = rewards[key], rewards.get(f"{key}-own")
-        log_joint = [
-            self._log_joint(sample, rewards[f"{key}-{number}"])
-            for number, sample in enumerate(samples)
-        ]
+        reward, of_own = rewards.get(key), rewards.get(f"{key}-own")
+        of_samples = [rewards.get(f"{key}-{number}") for number in range(len(samples))]
+        log_joint = [self._log_joint(*pair) for pair in zip(samples, of_samples, strict=True)]
         log_proposal = [math.fsum(sample.logprobs) for sample in samples]
+        bound = importance_bound(log_joint, log_proposal)
+        scored = (r for r in (reward, of_own, *of_samples) if r is not None)
         rationale = parse_rationale(greedy.text, self.format, greedy.finished)
         return {
             "id": problem.id,
-            "bound": importance_bound(log_joint, log_proposal),
+            "bound": bound if math.isfinite(bound) else None,
             "effective_samples": effective_samples(log_joint, log_proposal),
-            **asdict(reward),
+            **(asdict(reward) if reward else dict.fromkeys(Reward.__dataclass_fields__)),
+            "problem_tokens": next((r.problem_tokens for r in scored), None),
             "own_log_problem": of_own.log_problem if of_own else None,
             "overlap": ngram_overlap(greedy.text, problem.statement),
             "longest_run": longest_common_run(greedy.text, problem.statement),
@@ -157,13 +156,14 @@ class HeldOut:
             "composition": own.text,
         }
 
-    def _log_joint(self, sample: Completion, reward: Reward) -> float:
-        """Log of p(z, x | c); minus infinity where z holds a tag: no problem could be read.
+    def _log_joint(self, sample: Completion, reward: Reward | None) -> float:
+        """Log of p(z, x | c); minus infinity, no weight, where z holds a tag or is too long for p.
 
+        After a tag no problem could be read. Without its weight the bound is lower, never wrong.
         A rationale that the limit cut off counts like any other: it is an event of its own, with
         the probability of its tokens and no end, and p may put its tag after it.
         """
-        if any(tag in sample.text for tag in self.format.tags):
+        if reward is None or any(tag in sample.text for tag in self.format.tags):
             return -math.inf
         return reward.value()
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from promptcot.corpora import Seeds
 from promptcot.fingerprints import fingerprint
+from promptcot.records import Problem
 from promptcot.store import ROWS, Round, Row, open_round, read_manifest
 
 
@@ -49,6 +50,15 @@ def make_round(recipe: Recipe, folder: Path) -> Row:
 def seeds_fingerprint(seeds: Seeds) -> str:
     """Names the rows of a corpus by their content."""
     return fingerprint([problem.to_row() for problem in seeds.problems], seeds.rationales)
+
+
+def with_concepts(making: Round, seeds: Seeds) -> dict[str, Problem]:
+    """The problems that have concepts, by key; the others are dropped and counted."""
+    keyed = {fingerprint(problem.to_row()): problem for problem in seeds.problems}
+    for key, problem in keyed.items():
+        if not problem.concepts:
+            making.drop(key, "no concepts", id=problem.id)
+    return {key: problem for key, problem in keyed.items() if problem.concepts}
 
 
 def _counts(dropped: dict[str, int]) -> str:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from promptcot.configs import to_config
-from promptcot.corpora import Corpus, Seeds, read_corpus
+from promptcot.corpora import Corpus, read_corpus
 from promptcot.engines import AutoEngine
 from promptcot.fingerprints import fingerprint, weights_fingerprint
 from promptcot.overlap import ngram_overlap
@@ -17,7 +17,7 @@ from promptcot.parsing import Flaw, parse_rationale
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import Completion, OpenEngine, Request, Sampling, ScoreRequest
 from promptcot.recipes.asking import complete, lazily, score, seed_of
-from promptcot.recipes.making import seeds_fingerprint
+from promptcot.recipes.making import seeds_fingerprint, with_concepts
 from promptcot.records import Annotation, Problem
 from promptcot.rewards import Reward
 from promptcot.store import ROWS, Round
@@ -73,7 +73,7 @@ class Rationales:
         }
 
     def make(self, making: Round) -> None:
-        problems = self._usable(making, read_corpus(self.corpus))
+        problems = with_concepts(making, read_corpus(self.corpus))
         requests = {
             key: Request(self.format.rationale_prompt(problem), seed_of(self.seed, key))
             for key, problem in problems.items()
@@ -85,13 +85,6 @@ class Rationales:
         for key, choices in parsed.items():
             self._keep_best(making, problems[key], key, _texts(choices), rewards)
         making.figures = {**_sampling_figures(parsed), **_kept_figures(making)}
-
-    def _usable(self, making: Round, seeds: Seeds) -> dict[str, Problem]:
-        keyed = {fingerprint(problem.to_row()): problem for problem in seeds.problems}
-        for key, problem in keyed.items():
-            if not problem.concepts:
-                making.drop(key, "no concepts", id=problem.id)
-        return {key: problem for key, problem in keyed.items() if problem.concepts}
 
     def _parse(self, completions: Sequence[Completion]) -> list[str | Flaw]:
         return [
@@ -161,5 +154,5 @@ def _kept_figures(making: Round) -> dict[str, Any]:
         )
     if rewarded:
         figures["mean_reward_kept"] = fmean(row["reward"] for row in rewarded)
-        figures["mean_reward_sampled"] = fmean(fmean(row["rewards"]) for row in rewarded)
+        figures["mean_reward_usable"] = fmean(fmean(row["rewards"]) for row in rewarded)
     return figures

@@ -67,8 +67,18 @@ def test_p_s_own_rationales_count_only_where_there_is_one():
 def test_a_single_problem_has_a_mean_but_no_known_error():
     figures = held_out_figures([ROW])
     assert figures.bound == -30.0
-    assert math.isnan(figures.bound_error)
+    assert figures.bound_error is None
     assert math.isnan(standard_error([1.0]))
+
+
+def test_a_problem_without_a_bound_is_left_out_of_its_mean_and_counted():
+    none = OTHER | {"bound": None, "effective_samples": 0.0}
+    figures = held_out_figures([ROW, none])
+    assert (figures.bound, figures.bounded, figures.problems) == (-30.0, 1, 2)
+    assert figures.bound_per_token == pytest.approx(-30 / 10)
+    assert held_out_figures([none]).bound is None
+    assert improvement([ROW, none], [ROW | {"bound": -28.0}, OTHER]) == (2.0, (2.0, 2.0))
+    assert improvement([none], [OTHER]) is None
 
 
 def test_the_improvement_is_paired_by_problem_in_any_order():

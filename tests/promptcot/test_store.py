@@ -104,3 +104,9 @@ def test_a_second_process_on_one_folder_is_refused(tmp_path):
         holder.kill()
     with folder_lock(tmp_path, patience_s=2.0):  # the kernel freed it
         pass
+
+
+def test_a_folder_that_is_no_round_is_left_alone(tmp_path):
+    (tmp_path / "r").mkdir()
+    with pytest.raises(ValueError, match="is there but holds no round"):
+        make(tmp_path / "r", "a")

@@ -130,3 +130,20 @@ def test_a_corpus_that_has_all_is_not_annotated(settings):
     made = settings(annotate=Teacher(engine=None))
     seeds_of(made)
     assert not (made.folder / "annotations").exists()
+
+
+def test_problems_without_rationale_stay_for_the_rounds_and_are_counted(settings, capsys):
+    rows = [row if n else {**row, "rationale": None} for n, row in enumerate(ROWS)]
+    files = seeds_of(settings(rows))
+    assert "1 of 20 problems have no rationale" in capsys.readouterr().err
+    assert len(read_corpus(Corpus(str(files.all))).problems) == 20
+    assert len(read_corpus(Corpus(str(files.all))).annotations) == 19
+
+
+def test_a_named_teacher_writes_the_rationales_that_are_missing(settings):
+    rows = [row if n else {**row, "rationale": None} for n, row in enumerate(ROWS)]
+    files = seeds_of(settings(rows, annotate=Teacher(engine=None)))
+    annotations = read_corpus(Corpus(str(files.all))).annotations
+    assert len(annotations) == 20
+    assert "divisors" in {a.problem.id: a.rationale for a in annotations}["0"]
+    assert {a.problem.id: a.rationale for a in annotations}["1"] == "why 1"

@@ -151,3 +151,12 @@ def test_the_leak_of_the_problem_into_its_rationale_is_a_mean_over_the_rows(reci
 def test_a_corpus_with_too_few_concepts_is_named(recipe, tmp_path):
     with pytest.raises(ValueError, match="no domain of the corpus has the 5 different concepts"):
         make_round(recipe(engine=Numbered, num_concepts=5), tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num_sets": 0}, {"num_concepts": 0}, {"concept_temperature": 0.0}], ids=str
+)
+def test_settings_that_cannot_work_are_refused_by_name(wrong):
+    [(name, value)] = wrong.items()
+    with pytest.raises(ValueError, match=f"{name}={value}.*must be at least 1"):
+        Compose("p", **wrong)

@@ -252,3 +252,53 @@ def test_with_rationales_of_one_token_the_bound_can_be_enumerated_and_stays_belo
         for b in usable
     )
     assert one < two < exact
+
+
+class Tagged(ScriptedEngine):
+    """Whatever it says holds a tag."""
+
+    def __init__(self, weights: str) -> None:
+        super().__init__(weights, ("so <z> that",))
+
+
+def test_a_problem_of_which_every_sample_holds_a_tag_has_no_bound_and_is_counted(
+    write_corpus, tmp_path
+):
+    recipe = HeldOut("q", "p", write_corpus(ROWS), num_samples=2, engine=Tagged, format=FORMAT)
+    figures = make_round(recipe, tmp_path / "r")["figures"]
+    assert (figures["bound"], figures["bounded"], figures["problems"]) == (None, 0, len(ROWS))
+    assert all(row["bound"] is None for row in read_round(tmp_path / "r"))
+    assert "Infinity" not in (tmp_path / "r" / "rows.jsonl").read_text()
+
+
+class Narrow(Pair):
+    """Holds no scored sequence with the long sample in it."""
+
+    def overlong(self, requests, max_tokens=0):
+        return {
+            index: "too long"
+            for index, request in enumerate(requests)
+            if not max_tokens and len(request.target.segments[0][1]) == 20
+        }
+
+
+def test_a_sample_too_long_to_score_has_no_weight_and_its_problem_stays(write_corpus, tmp_path):
+    corpus = write_corpus(
+        [{"id": str(n), "statement": "What is it?", "concepts": ["k"]} for n in range(10)]
+    )
+    recipe = HeldOut("q", "p", corpus, num_samples=2, max_tokens=20, engine=Narrow, format=FORMAT)
+    make_round(recipe, tmp_path / "r")
+    rows = read_round(tmp_path / "r")
+    assert len(rows) == 10
+    # One of the two samples has a weight, -23 as above; the other counts in K all the same.
+    assert all(row["bound"] == pytest.approx(-23 - math.log(2)) for row in rows)
+    unscored = [row for row in rows if row["log_problem"] is None]
+    assert {row["flaw"] for row in unscored} == {Flaw.UNFINISHED}
+    assert {row["problem_tokens"] for row in rows} == {17}
+
+
+def test_a_problem_without_concepts_is_dropped_and_counted(write_corpus, tmp_path):
+    rows = [{"id": "a", "statement": "What is it?", "concepts": ["k"]}, {"statement": "Bare."}]
+    recipe = HeldOut("q", "p", write_corpus(rows), max_tokens=20, engine=Pair, format=FORMAT)
+    manifest = make_round(recipe, tmp_path / "r")
+    assert (manifest["rows"]["rows"], manifest["dropped"]) == (1, {"no concepts": 1})

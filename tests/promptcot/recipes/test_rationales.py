@@ -197,7 +197,7 @@ def test_the_figures_are_means_over_the_rows(recipe, tmp_path):
     kept = [row["reward"] for row in rows]
     sampled = [sum(row["rewards"]) / len(row["rewards"]) for row in rows]
     assert figures["mean_reward_kept"] == pytest.approx(sum(kept) / len(rows))
-    assert figures["mean_reward_sampled"] == pytest.approx(sum(sampled) / len(rows))
+    assert figures["mean_reward_usable"] == pytest.approx(sum(sampled) / len(rows))
     lengths = [len(row["rationale"].split()) for row in rows]
     assert figures["mean_words"] == pytest.approx(sum(lengths) / len(rows))
     assert figures["mean_overlap"] == 0.0  # random letters quote nobody
