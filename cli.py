@@ -62,11 +62,14 @@ def main(args: Sequence[str]) -> None:
 
             em_command(rest, Path(__file__).resolve())
         case _:
-            train(list(args))
+            train()
 
 
-def train(args: list[str]) -> Any:  # noqa: ANN401
-    """Build trainer, module and data from YAML and flags, and run Lightning's subcommand."""
+def train() -> Any:  # noqa: ANN401
+    """Build trainer, module and data from YAML and flags, and run Lightning's subcommand.
+
+    Reads ``sys.argv``, and leaves it alone: with it Lightning starts the other ranks.
+    """
     from lightning.pytorch import LightningDataModule, LightningModule
 
     for message in EXPECTED_WARNINGS:
@@ -75,7 +78,6 @@ def train(args: list[str]) -> Any:  # noqa: ANN401
         logging.getLogger(name).setLevel(logging.WARNING)
     for room in ("callbacks", "datamodules", "modules"):  # so that their short names work
         importlib.import_module(room)
-    sys.argv = sys.argv[:1]  # else Lightning warns that it was given arguments twice
     return cli_class()(
         LightningModule,
         LightningDataModule,
@@ -84,7 +86,6 @@ def train(args: list[str]) -> Any:  # noqa: ANN401
         seed_everything_default=42,
         auto_configure_optimizers=False,
         save_config_kwargs={"overwrite": True},
-        args=args,
     )
 
 

@@ -1,6 +1,7 @@
 """Real fits of a tiny model: the loss is exact to the token, the export is what was trained."""
 
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
@@ -44,13 +46,6 @@ def fit(module, data, folder, accumulate=1, epochs=1, callbacks=()):
     )
     trainer.fit(module, data)
     return trainer
-
-
-def fit_command(*flags):
-    command = [sys.executable, "cli.py", "fit", "--config", "configs/m_step.yaml", *flags]
-    return subprocess.run(
-        command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=120
-    )
 
 
 SGD = partial(torch.optim.SGD, lr=1.0)
@@ -116,14 +111,30 @@ def test_a_corpus_without_rationales_is_refused(tiny_model, tmp_path):
         data.setup("fit")
 
 
-def test_a_missing_model_folder_is_one_sentence_and_no_traceback():
-    run = fit_command("--model.weights", "/nowhere/model", "--data.weights", "/nowhere/model")
-    assert run.returncode == 2
-    assert "there is no model folder /nowhere/model" in run.stderr
-    assert "Traceback" not in run.stderr
-
-
-def test_an_unknown_key_fails_and_the_nearest_one_is_named():
-    run = fit_command("--model.weightz", "x")
-    assert run.returncode == 2
-    assert "did you mean 'weights'?" in run.stderr
+@pytest.mark.slow
+def test_two_processes_step_as_one(tiny_model, corpus, tmp_path):
+    for devices in ("1", "2"):
+        folder = tmp_path / devices
+        command = [
+            *(sys.executable, "cli.py", "fit", "--config", "configs/cold_start_p.yaml"),
+            *("--model.weights", str(tiny_model), "--data.weights", str(tiny_model)),
+            *("--data.corpus.path", corpus.path, "--data.batch_size", "3"),
+            *("--trainer.accelerator", "cpu", "--trainer.precision", "32-true"),
+            *("--trainer.strategy", "ddp", "--trainer.devices", devices),
+            *("--trainer.logger", "false", "--trainer.default_root_dir", str(folder)),
+        ]
+        ended = subprocess.run(
+            command,
+            cwd=CHECKOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+        )
+        assert ended.returncode == 0, ended.stderr
+    one, two = (load_file(tmp_path / n / "weights" / "model.safetensors") for n in "12")
+    start = load_file(tiny_model / "model.safetensors")
+    for name, value in one.items():
+        assert_close(two[name], value, atol=1e-6, rtol=1e-5)
+    assert not torch.equal(one["model.norm.weight"], start["model.norm.weight"])
