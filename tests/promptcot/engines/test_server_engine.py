@@ -21,6 +21,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,12 @@ from urllib.parse import quote
 import pytest
 
 from promptcot import tokens
+from promptcot.corpora import Corpus
 from promptcot.engines.patient_client import check_base_url, is_loopback
 from promptcot.engines.server_engine import ServerEngine
 from promptcot.protocols import Completion, Engine, Request, Sampling, ScoreRequest, Target
+from promptcot.recipes import Annotate
+from promptcot.store import open_round, read_manifest, read_round
 
 KEY = 'sk-never/"shown"-0123456789'
 KEY_PARTS = ["sk-never", "shown", "0123456789"]
@@ -923,3 +927,27 @@ def test_vllm_names_what_it_refuses(vllm_url: str, monkeypatch: pytest.MonkeyPat
     assert "`other` does not exist" in said
     monkeypatch.setenv("OPENAI_API_KEY", "wrong")
     assert "set the environment variable OPENAI_API_KEY" in failing(vllm_url, ValueError)
+
+
+@needs_vllm
+@pytest.mark.vllm
+def test_a_served_teacher_annotates_and_every_problem_is_accounted_for(
+    vllm_url: str, tmp_path: Path
+):
+    problems = tmp_path / "problems.jsonl"
+    statements = ["What is 2 + 2?", "How many primes are below 10?", "Sort three numbers."]
+    problems.write_text("".join(json.dumps({"statement": text}) + "\n" for text in statements))
+    recipe = Annotate(
+        Corpus(str(problems)),
+        teacher="tiny",
+        engine=partial(ServerEngine, base_url=vllm_url),
+        num_concepts=2,
+        sampling=Sampling(n=4, temperature=0.7, max_tokens=160),
+    )
+    with open_round(tmp_path / "r", recipe.settings()) as making:
+        assert making is not None
+        recipe.make(making)  # not make_round: so small a teacher may leave no row at all
+    manifest = read_manifest(tmp_path / "r")
+    assert manifest["rows"].get("rows", 0) + sum(manifest["dropped"].values()) == len(statements)
+    for row in read_round(tmp_path / "r", "concepts"):
+        assert len(row["completions"]) == 4
