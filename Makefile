@@ -6,13 +6,17 @@ export TOKENIZERS_PARALLELISM ?= false
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check clean
+.PHONY: help demo setup test check clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-8s %s\n", $$1, $$2}'
 
-setup: ## Install what the project needs into .venv (returns at once when it is there)
+demo: setup ## Set up, then run the whole loop on the embedded model (again: it goes on where it was)
+	$(PYTHON) cli.py em --config configs/demo/em.yaml
+
+setup: ## Install what the project needs into .venv, and the embedded model into models/
 	@bash scripts/install.sh
+	@$(PYTHON) -m promptcot.embedded models/smollm2-135m-instruct >/dev/null
 
 test: ## Run the tests
 	@bash scripts/install.sh --test

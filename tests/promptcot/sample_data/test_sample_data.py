@@ -41,6 +41,13 @@ def test_a_rationale_has_five_concepts_and_does_not_quote_its_problem(row):
     assert longest_common_run(row["rationale"], row["statement"]) < 7
 
 
+@pytest.mark.parametrize("row", MATH, ids=lambda row: row["id"])
+def test_a_brief_rationale_is_brief_and_does_not_quote_its_problem(row):
+    assert 20 <= len(row["brief"].split()) <= 40
+    assert longest_common_run(row["brief"], row["statement"]) < 7
+    assert row["brief"].startswith("Combine ")
+
+
 def output(program, stdin):
     command = [sys.executable, "-I", "-c", program]
     run = subprocess.run(
@@ -60,6 +67,11 @@ def test_the_tests_accept_the_solution_and_reject_the_plausible_mistake(row):
         output(row["wrong_solution"], test["stdin"]) != test["stdout"].split()
         for test in row["tests"]
     )
+
+
+def test_there_are_as_many_problems_as_promised():
+    assert len(MATH) >= 64
+    assert len(CODE) >= 32
 
 
 def test_the_bundled_corpus_reads_whole():
