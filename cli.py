@@ -10,6 +10,7 @@ user's ends with a sentence and status 2; set PROMPTCOT_TRACEBACK=1 to see where
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -108,28 +109,52 @@ def cli_class() -> type[Any]:
             """A checkpoint's own settings must not override the given ones without a word."""
 
         def before_fit(self) -> None:
-            if self.config_init.fit.ckpt_path is None:
-                self._dump_config()
-                self.config_init.fit.ckpt_path = interrupted(self.trainer, self.config_dump)
+            self._dump_config()
+            found = interrupted(self.trainer, self.config_dump, self.resources)
+            if found is not None:
+                sys.stderr.write(f"going on with the interrupted fit, from {found}\n")
+                self.config_init.fit.ckpt_path = found
+
+        resources = contextlib.ExitStack()
+        """Held until the process ends: the lock of the folder."""
 
     return CLI
 
 
-def interrupted(trainer: Any, config: Mapping[str, Any]) -> Path | None:  # noqa: ANN401
-    """The checkpoint of an interrupted fit with this configuration, where progress is saved."""
-    from callbacks import SaveProgress
+def interrupted(
+    trainer: Any,  # noqa: ANN401
+    config: Mapping[str, Any],
+    resources: contextlib.ExitStack,
+) -> Path | None:
+    """The checkpoint of an interrupted fit with this configuration, where progress is saved.
 
-    root = Path(trainer.default_root_dir)
+    From then on nobody else can train in its folder.
+    """
+    from callbacks import SaveProgress
+    from promptcot.locks import folder_lock
+
     savers = [callback for callback in trainer.callbacks if isinstance(callback, SaveProgress)]
-    return savers[0].resume(root, config) if savers else None
+    if not savers:
+        return None
+    root = Path(trainer.default_root_dir)
+    if trainer.global_rank == 0:
+        resources.enter_context(folder_lock(root))
+    return savers[0].resume(root, config)
+
+
+def is_users(error: Exception) -> bool:
+    """Whether an error is told in a sentence: a mistake in the input, or a machine's failure."""
+    names = {"MisconfigurationException", "SafetensorError", "YAMLError"}  # of heavy libraries
+    told = isinstance(error, ValueError | OSError | ImportError | RuntimeError)
+    return told or any(base.__name__ in names for base in type(error).__mro__)
 
 
 def run(args: Sequence[str]) -> int:
     """Run one command; the status to exit with."""
     try:
         main(args)
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("PROMPTCOT_TRACEBACK"):
+    except Exception as error:
+        if os.environ.get("PROMPTCOT_TRACEBACK") or not is_users(error):
             raise
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -54,6 +54,7 @@ class AnnotationDataModule(LightningDataModule, ABC):
         self.held_out = held_out
         self.examples: list[Example] = []
         self.held_out_examples: list[Example] = []
+        self.held_out_ids: list[str] = []
 
     @abstractmethod
     def prompt_and_target(self, annotation: Annotation) -> tuple[str, Target]:
@@ -61,9 +62,9 @@ class AnnotationDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and not self.examples:
-            self.examples = self._encode(self.corpus)
+            _, self.examples = self._encode(self.corpus)
         if self.held_out is not None and not self.held_out_examples:
-            self.held_out_examples = self._encode(self.held_out)
+            self.held_out_ids, self.held_out_examples = self._encode(self.held_out)
 
     def train_dataloader(self) -> TrainingBatches:
         assert self.trainer is not None
@@ -102,7 +103,8 @@ class AnnotationDataModule(LightningDataModule, ABC):
         rank = (self.trainer.global_rank, self.trainer.world_size)
         return EvaluationBatches(self.held_out_examples, self.batch_size, rank)
 
-    def _encode(self, corpus: Corpus) -> list[Example]:
+    def _encode(self, corpus: Corpus) -> tuple[list[str], list[Example]]:
+        """Problem ids and sequences of the rows that have a rationale and are not too long."""
         from transformers import AutoTokenizer
 
         check_weights(self.weights)
@@ -126,14 +128,14 @@ class AnnotationDataModule(LightningDataModule, ABC):
                 self.max_tokens,
                 ", ".join(long[:10]),
             )
-        examples = [example for _, example in encoded if len(example) <= self.max_tokens]
-        if not examples:
+        fitting = [(a.problem.id, e) for a, e in encoded if len(e) <= self.max_tokens]
+        if not fitting:
             raise ValueError(
                 f"the corpus {corpus.path} has no row to train on ({len(encoded)} with a "
                 f"rationale, {len(long)} of them longer than {self.max_tokens} tokens): annotate "
                 "it, or raise max_tokens"
             )
-        return examples
+        return [name for name, _ in fitting], [example for _, example in fitting]
 
 
 class RationaleDataModule(AnnotationDataModule):

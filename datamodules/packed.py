@@ -69,16 +69,22 @@ class EvaluationBatches:
     """
 
     def __init__(self, examples: Sequence[Example], batch_size: int, rank: tuple[int, int]) -> None:
+        number, world_size = rank
         self.examples = examples
-        self.batches = list(chunks(len(examples), batch_size))
-        self.rank = rank
+        self.batches = [batch[number::world_size] for batch in chunks(len(examples), batch_size)]
+
+    @property
+    def indices(self) -> list[int]:
+        """Which examples this rank has, in the order of its batches."""
+        return [index for batch in self.batches for index in batch]
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[TokenBatch]:
-        for indices in self.batches:
-            yield from micro_batches(self.examples, indices, 1, self.rank)
+        for batch in self.batches:
+            mine = [self.examples[index] for index in batch]
+            yield pack(mine or [_untargeted(self.examples[0])])
 
 
 def micro_batches(

@@ -26,11 +26,12 @@ class TokenBatch(NamedTuple):
     targets: Tensor  # [N] int64 token ids
     segments: Tensor  # [N] int64 number of the target's segment within its document
     documents: Tensor  # [N] int64 number of the target's document
-    denominator: Tensor  # [] float32: the mean loss is the sum over targets divided by this
+    denominator: float  # the mean loss is the sum over targets divided by this; no tensor, which
+    #                     a trainer of half precision would round
 
     def to(self, device: torch.device) -> TokenBatch:
         """The same batch on a device."""
-        return TokenBatch(*(None if t is None else t.to(device) for t in self))  # type: ignore[arg-type]
+        return TokenBatch(*(t.to(device) if isinstance(t, Tensor) else t for t in self))  # type: ignore[arg-type]
 
 
 def pack(examples: Sequence[Example], denominator: float | None = None) -> TokenBatch:
@@ -85,5 +86,5 @@ def _batch(
         torch.tensor(targets, dtype=long),
         torch.tensor(segments, dtype=long),
         torch.tensor(documents, dtype=long),
-        torch.tensor(float(count)),
+        float(count),
     )

@@ -123,7 +123,8 @@ def _loaded_classes() -> Iterator[type[Any]]:
 class AddingConfigFile(jsonargparse.ActionConfigFile):  # type: ignore[name-defined, misc]
     """``--config`` for Lightning: the callbacks of several files add up.
 
-    Everything else of a later file replaces what an earlier one says.
+    A callback of a class that an earlier file names too replaces that one, and so does everything
+    else that a later file says.
     """
 
     @staticmethod
@@ -133,7 +134,9 @@ class AddingConfigFile(jsonargparse.ActionConfigFile):  # type: ignore[name-defi
         jsonargparse.ActionConfigFile.apply_config(parser, cfg, dest, value)  # type: ignore[attr-defined]
         after = _callbacks(cfg)
         if before and after[: len(before)] != before:
-            cfg["trainer.callbacks"] = [*before, *after]
+            named = [callback["class_path"] for callback in after]
+            kept = [callback for callback in before if callback["class_path"] not in named]
+            cfg["trainer.callbacks"] = [*kept, *after]
 
 
 def _callbacks(cfg: Any) -> list[Any]:  # noqa: ANN401

@@ -7,12 +7,16 @@ import os
 import shutil
 import subprocess
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
 from tiny import save_tiny_model
 from tiny_run import CHECKOUT, command, rows, write_jsonl, write_run
+
+from promptcot.locks import folder_lock
 
 FIT = ("fit", "--config", "configs/cold_start_p.yaml", "--trainer.accelerator", "cpu")
 
@@ -118,8 +122,21 @@ def test_callbacks_of_two_files_add_up(tmp_path):
     assert names == [
         "callbacks.ExportWeights",
         "callbacks.SaveProgress",
+        "callbacks.WritePredictions",
         "lightning.pytorch.callbacks.LearningRateMonitor",
     ]
+
+
+def test_a_callback_that_a_later_file_names_again_replaces_the_earlier_one(tmp_path):
+    (tmp_path / "more.yaml").write_text(
+        "trainer: {callbacks: [{class_path: callbacks.SaveProgress, "
+        "init_args: {every_n_steps: 7}}]}\n"
+    )
+    printed = run(*FIT, "--config", str(tmp_path / "more.yaml"), "--print_config").stdout
+    callbacks = yaml.safe_load(printed)["trainer"]["callbacks"]
+    named = [c for c in callbacks if c["class_path"] == "callbacks.SaveProgress"]
+    assert [c["init_args"]["every_n_steps"] for c in named] == [7]
+    assert len(callbacks) == 3
 
 
 @pytest.mark.parametrize(
@@ -278,9 +295,47 @@ def test_a_server_that_is_down_is_named_with_the_cure(tmp_path):
     assert "start the server there" in said
 
 
-def test_a_second_make_on_the_same_folder_is_refused(tmp_path):
-    from promptcot.locks import folder_lock
+class Broken(BaseHTTPRequestHandler):
+    """A server that is out of order."""
 
+    def do_POST(self):
+        self.send_error(500)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_server_that_answers_with_errors_is_a_sentence(tmp_path):
+    corpus = write_jsonl(tmp_path / "rows.jsonl", [{"statement": "a"}])
+    with HTTPServer(("127.0.0.1", 0), Broken) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        said = refused(
+            *("make", "annotate", "--folder", str(tmp_path / "out"), "--teacher", "t"),
+            *("--corpus.path", str(corpus), "--engine.base_url", url, "--engine.max_retries", "0"),
+        )
+        server.shutdown()
+    assert "status 500" in said
+
+
+def test_two_fits_in_one_folder_are_refused(tmp_path):
+    model = save_tiny_model(tmp_path / "model")
+    corpus = write_jsonl(tmp_path / "rows.jsonl", rows(3))
+    with folder_lock(tmp_path / "fit"):
+        assert "is in use by process" in refused(*fit(model, corpus, tmp_path / "fit"))
+
+
+def test_em_finds_what_cannot_work_before_it_begins(tmp_path):
+    config = str(write_run(tmp_path))
+    assert "/nowhere.yaml cannot be read" in refused(
+        "em", "--config", config, "--fits.m_step", '["/nowhere.yaml"]'
+    )
+    assert "there is no model folder" in refused("em", "--config", config, "--weights", "runs/no")
+    assert "compose.num_sets=-1" in refused("em", "--config", config, "--compose.num_sets", "-1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_make_on_the_same_folder_is_refused(tmp_path):
     corpus = write_jsonl(tmp_path / "rows.jsonl", [{"statement": "Count the red balls."}])
     with folder_lock(tmp_path / ".locks" / "out"):
         start = time.monotonic()

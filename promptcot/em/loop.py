@@ -12,14 +12,16 @@ from pathlib import Path
 
 from promptcot.corpora import Corpus
 from promptcot.em.points import Point
-from promptcot.em.report import write_report
-from promptcot.em.run import Run
+from promptcot.em.report import in_a_line, write_report
+from promptcot.em.run import Run, read_yaml
 from promptcot.em.seeds import SeedFiles, make_seeds
 from promptcot.em.settings import EM
 from promptcot.figures import improvement
 from promptcot.locks import folder_lock
 from promptcot.recipes import Compose, HeldOut, Rationales
+from promptcot.recipes.asking import seed_of
 from promptcot.store import read_round
+from promptcot.weights import check_weights
 
 ROWS_FILE = "rows.jsonl"
 
@@ -33,15 +35,17 @@ def run_em(settings: EM, cli: Path) -> None:
 
     Raises:
         BlockingIOError: Another process runs in the folder.
-        ValueError: The folder holds a run with other settings.
+        FileNotFoundError: The weights or a fit's configuration are not there.
+        ValueError: A setting cannot work, or the folder holds a run with others.
     """
+    check_settings(settings)
     with folder_lock(settings.folder) as lock:
         run = Run(settings, cli, lock)
         seeds = make_seeds(run, settings)
         points = [_cold_start(run, settings, seeds)]
         while len(points) <= settings.rounds and not _has_stalled(points, settings.min_improvement):
             points.append(_round(run, settings, points[-1], seeds))
-        best = max(points, key=lambda point: point.bound)
+        best = max(points, key=lambda point: point.worth)
         problems = None
         try:
             problems = _compose(run, settings, best.prompt_model, seeds)
@@ -49,28 +53,47 @@ def run_em(settings: EM, cli: Path) -> None:
             write_report(settings, points, best, problems, run.journal)
 
 
+def check_settings(settings: EM) -> None:
+    """Find what cannot work now, rather than hours later when its step comes."""
+    check_weights(settings.weights)
+    fits = settings.fits
+    for path in (*fits.cold_start_q, *fits.cold_start_p, *fits.e_step, *fits.m_step):
+        read_yaml(path)
+    if settings.rounds < 0 or settings.compose.num_sets < 0 or settings.evaluation.num_samples < 1:
+        raise ValueError(
+            f"rounds={settings.rounds}, compose.num_sets={settings.compose.num_sets}, "
+            f"evaluation.num_samples={settings.evaluation.num_samples}: rounds and sets must be 0 "
+            "or more, samples at least 1"
+        )
+
+
 def _cold_start(run: Run, settings: EM, seeds: SeedFiles) -> Point:
     fits, start, seed = settings.fits, settings.weights, settings.seed
-    q = run.fit("round-0/rationale_model", fits.cold_start_q, start, seeds.train, seed)
-    p = run.fit("round-0/prompt_model", fits.cold_start_p, start, seeds.train, seed)
-    return _evaluate(run, settings, 0, (q, p), seeds.held_out)
+    rationale_model = run.fit(
+        "round-0/rationale_model", fits.cold_start_q, start, seeds.train, seed
+    )
+    prompt_model = run.fit("round-0/prompt_model", fits.cold_start_p, start, seeds.train, seed)
+    return _evaluate(run, settings, 0, (rationale_model, prompt_model), seeds.held_out)
 
 
 def _round(run: Run, settings: EM, last: Point, seeds: SeedFiles) -> Point:
     number, fits = last.round + 1, settings.fits
-    name, seed = f"round-{number}", settings.seed + number
-    q, p = last.rationale_model, last.prompt_model
-    best_of_n = run.make(f"{name}/e_step", _e_step(settings, q, p, seeds.train, seed))
-    q = run.fit(f"{name}/rationale_model", fits.e_step, q, best_of_n / ROWS_FILE, seed)
-    greedy = run.make(f"{name}/m_step", _m_step(settings, q, seeds.train, seed))
-    p = run.fit(f"{name}/prompt_model", fits.m_step, p, greedy / ROWS_FILE, seed)
-    return _evaluate(run, settings, number, (q, p), seeds.held_out)
+    name, seed = f"round-{number}", seed_of(settings.seed, last.round + 1)
+    best_of_n = run.make(f"{name}/e_step", _e_step(settings, last, seeds.train, seed))
+    rationale_model = run.fit(
+        f"{name}/rationale_model", fits.e_step, last.rationale_model, best_of_n / ROWS_FILE, seed
+    )
+    greedy = run.make(f"{name}/m_step", _m_step(settings, rationale_model, seeds.train, seed))
+    prompt_model = run.fit(
+        f"{name}/prompt_model", fits.m_step, last.prompt_model, greedy / ROWS_FILE, seed
+    )
+    return _evaluate(run, settings, number, (rationale_model, prompt_model), seeds.held_out)
 
 
-def _e_step(settings: EM, q: str, p: str, train: Path, seed: int) -> Rationales:
+def _e_step(settings: EM, last: Point, train: Path, seed: int) -> Rationales:
     return Rationales(
-        rationale_model=q,
-        prompt_model=p,
+        rationale_model=last.rationale_model,
+        prompt_model=last.prompt_model,
         corpus=Corpus(str(train)),
         sampling=settings.e_step.sampling,
         per_token=settings.e_step.per_token,
@@ -81,9 +104,9 @@ def _e_step(settings: EM, q: str, p: str, train: Path, seed: int) -> Rationales:
     )
 
 
-def _m_step(settings: EM, q: str, train: Path, seed: int) -> Rationales:
+def _m_step(settings: EM, rationale_model: str, train: Path, seed: int) -> Rationales:
     return Rationales(
-        rationale_model=q,
+        rationale_model=rationale_model,
         corpus=Corpus(str(train)),
         sampling=settings.m_step.sampling,
         engine=settings.engine,
@@ -107,7 +130,9 @@ def _evaluate(
         seed=settings.seed,
     )
     folder = run.make(f"round-{number}/held_out", recipe)
-    return Point(number, *models, read_round(folder))
+    point = Point(number, *models, read_round(folder))
+    sys.stderr.write(f"after {point.name}: {in_a_line(point)}\n")
+    return point
 
 
 def _has_stalled(points: Sequence[Point], min_improvement: float) -> bool:
@@ -119,7 +144,7 @@ def _has_stalled(points: Sequence[Point], min_improvement: float) -> bool:
         return False
     gain, _ = found
     least = min_improvement * abs(before.bound)
-    if gain >= least:
+    if gain >= least and last.bounded >= before.bounded:
         return False
     sys.stderr.write(
         f"\nStopped after round {last.round}: the held-out bound gained {gain:.2f} nats per "
@@ -128,11 +153,11 @@ def _has_stalled(points: Sequence[Point], min_improvement: float) -> bool:
     return True
 
 
-def _compose(run: Run, settings: EM, p: str, seeds: SeedFiles) -> Path | None:
+def _compose(run: Run, settings: EM, prompt_model: str, seeds: SeedFiles) -> Path | None:
     if settings.compose.num_sets == 0:
         return None
     recipe = Compose(
-        prompt_model=p,
+        prompt_model=prompt_model,
         corpus=Corpus(str(seeds.all)),
         num_sets=settings.compose.num_sets,
         num_concepts=settings.compose.num_concepts,

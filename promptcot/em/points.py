@@ -26,6 +26,16 @@ class Point:
         return f"round {self.round}" if self.round else "the cold start"
 
     @property
+    def bounded(self) -> int:
+        """Problems that have a bound."""
+        return sum(row["bound"] is not None for row in self.rows)
+
+    @property
+    def worth(self) -> tuple[int, float]:
+        """What to choose by: a bound of more problems first, then the larger one."""
+        return self.bounded, self.bound
+
+    @property
     def bound(self) -> float:
         """Mean held-out bound in nats per problem; minus infinity where no problem has one."""
         bounds = [row["bound"] for row in self.rows if row["bound"] is not None]

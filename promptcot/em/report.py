@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,17 @@ COLUMNS = (
     "after",
     "bound of log p(x|c)",
     "gain [95 % interval]",
-    "bound per token",
-    "log p(x|z,c) per token",
-    "log p(z|c) per token",
-    "under p's own z",
+    "log p(x|z,c)",
+    "log p(z|c)",
+    "by p's own z",
     "overlap",
     "tokens of z",
     "parsed q, p",
 )
 NOTE = (
-    "Nats on {problems} held-out problems; bound: importance-weighted from {samples} samples of q, "
-    "± its standard error over problems; gain: to the row above, paired by problem, bootstrap."
+    "Nats on {problems} held-out problems. Bound: per problem, importance-weighted from {samples} "
+    "samples of q, ± its standard error over problems; gain: to the row above, paired by problem, "
+    "bootstrap. The next three: per token, the first two under q's greedy z. Tokens with tags."
 )
 
 
@@ -53,6 +54,16 @@ def write_report(
     _write_tensorboard(settings.folder / "tensorboard", rounds)
 
 
+def in_a_line(point: Point) -> str:
+    """The figures that matter most, as soon as they are there."""
+    found = held_out_figures(point.rows)
+    return (
+        f"bound {_number(found.bound, 2)} ± {_number(found.bound_error, 2)} nats per problem"
+        f"{_share(found.bounded, found)}, log p(x|z,c) {_number(found.log_problem_per_token, 3)} "
+        f"per token, {found.parse_rate:.0%} of rationales parse"
+    )
+
+
 def markdown(table: Sequence[Sequence[str]]) -> str:
     """The table with ``COLUMNS`` as its head."""
     lines = [COLUMNS, ["---"] * len(COLUMNS), *table]
@@ -68,17 +79,16 @@ def _cells(points: Sequence[Point], figures: Sequence[Figures], index: int) -> l
         points[index].name,
         bound + _share(found.bounded, found),
         _gain(points[index - 1], points[index]) if index else "",
-        _number(found.bound_per_token),
-        _number(found.log_problem_per_token),
-        _number(found.log_rationale_per_token),
-        f"{_number(found.own_log_problem_per_token)}{_share(found.own_rationales, found)}",
+        _number(found.log_problem_per_token, 3),
+        _number(found.log_rationale_per_token, 3),
+        f"{_number(found.own_log_problem_per_token, 3)}{_share(found.own_rationales, found)}",
         f"{found.overlap:.1%}",
         _number(found.rationale_tokens, 0),
         f"{found.parse_rate:.0%}, {found.compose_parse_rate:.0%}",
     ]
 
 
-def _number(value: float | None, digits: int = 4) -> str:
+def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
@@ -133,7 +143,7 @@ def _print(table: Sequence[Sequence[str]], note: str, shown: Sequence[str], clos
     drawn = Table(*COLUMNS)
     for row in table:
         drawn.add_row(*row)
-    console = Console(width=None if Console().is_terminal else 160)
+    console = Console(width=None if Console().is_terminal else 140)
     for text in shown:
         console.print(text, markup=False, highlight=False)
         console.print()
@@ -145,6 +155,7 @@ def _print(table: Sequence[Sequence[str]], note: str, shown: Sequence[str], clos
 def _write_tensorboard(folder: Path, rounds: Sequence[dict[str, Any]]) -> None:
     from tensorboard.summary import Writer
 
+    shutil.rmtree(folder, ignore_errors=True)  # else a rerun would add the same points again
     writer = Writer(str(folder))
     for figures in rounds:
         for name, value in figures.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,24 @@ from promptcot.em.settings import EM
 from promptcot.fingerprints import file_sha256, weights_fingerprint
 from promptcot.journal import Journal
 from promptcot.recipes import Recipe
-from promptcot.store import MANIFEST, check_settings, read_manifest
+from promptcot.store import MANIFEST, check_settings, read_manifest, write_json
+
+RESOURCES = frozenset(
+    [
+        "accelerator",
+        "devices",
+        "num_nodes",
+        "strategy",
+        "callbacks",
+        "logger",
+        "log_every_n_steps",
+        "default_root_dir",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "enable_checkpointing",
+    ]
+)
+"""Keys of the trainer that may change within a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +73,21 @@ class Run:
             return folder
         config = self._write_config(name, to_config(recipe))
         command = recipe.settings()["recipe"]
-        self._say(name)
-        self._run(["make", command, "--config", str(config), "--folder", str(folder)])
+        self._run(name, ["make", command, "--config", str(config), "--folder", str(folder)])
         return folder
 
     def fit(self, name: str, configs: Sequence[str], weights: str, rows: Path, seed: int) -> str:
         """Train by ``cli.py fit``, unless it is done; returns the folder of the new weights."""
         folder = self.folder / name
         settings = {
-            "config": {path: _read_yaml(path) for path in configs},
-            "flags": self.settings.fits.flags,
+            "config": {path: _deciding(read_yaml(path)) for path in configs},
+            "flags": {k: v for k, v in self.settings.fits.flags.items() if not _is_resource(k)},
             "format": self.settings.format.to_row(),
             "weights": weights_fingerprint(weights),
             "rows": file_sha256(rows),
             "seed": seed,
         }
-        if self.journal.is_done(name, settings) and (folder / "weights" / "config.json").exists():
+        if self._is_fitted(name, settings):
             return str(folder / "weights")
         given = {
             "seed_everything": seed,
@@ -82,15 +99,41 @@ class Run:
             "trainer.default_root_dir": str(folder),
             **self.settings.fits.flags,
         }
-        self._say(name)
         start = time.monotonic()
         arguments = [argument for path in configs for argument in ("--config", path)]
-        self._run(["fit", *arguments, *(f"--{key}={_argument(v)}" for key, v in given.items())])
+        self._run(
+            name, ["fit", *arguments, *(f"--{key}={_argument(v)}" for key, v in given.items())]
+        )
         self.journal.record(name, settings, time.monotonic() - start)
         return str(folder / "weights")
 
-    def _run(self, arguments: Sequence[str]) -> None:
-        run_child([sys.executable, str(self.cli), *arguments], self.lock)
+    def _is_fitted(self, name: str, settings: Mapping[str, Any]) -> bool:
+        """Whether the weights of a fit are there; else the folder is marked as this fit's.
+
+        The weights appear whole and the progress goes after them, so that a fit whose process was
+        killed before the journal knew is not repeated.
+        """
+        folder = self.folder / name
+        if self.journal.is_done(name, settings):
+            return (folder / "weights" / "config.json").exists()
+        mark, wanted = folder / "fit.json", json.loads(json.dumps(settings, default=str))
+        marked = mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == wanted
+        if marked and (folder / "weights" / "config.json").exists():
+            return not (folder / "progress").exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / "weights", ignore_errors=True)
+        write_json(mark, wanted)
+        return False
+
+    def _run(self, name: str, arguments: Sequence[str]) -> None:
+        words = name.replace("/", ", ").replace("_", " ")
+        sys.stderr.write(f"\n== {words}\n")
+        try:
+            run_child([sys.executable, str(self.cli), *arguments], self.lock)
+        except ChildProcessError as error:
+            raise ChildProcessError(
+                f"{words}: {error}. All that is done stays: mend it, and give the same command"
+            ) from None
 
     def _write_config(self, name: str, config: Mapping[str, Any]) -> Path:
         path = self.folder / "steps" / f"{name.replace('/', '-')}.yaml"
@@ -98,15 +141,27 @@ class Run:
         path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         return path
 
-    def _say(self, name: str) -> None:
-        sys.stderr.write(f"\n== {name.replace('/', ', ').replace('_', ' ')}\n")
+
+def _is_resource(key: str) -> bool:
+    """Whether a key says how much of the machine a fit takes or shows, not what it learns."""
+    return key.removeprefix("trainer.") in RESOURCES
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    trainer = {k: v for k, v in config.get("trainer", {}).items() if not _is_resource(k)}
+    return {**config, "trainer": trainer}
 
 
 def _argument(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _read_yaml(path: str) -> Any:  # noqa: ANN401
+def read_yaml(path: str) -> Any:  # noqa: ANN401
+    """What a YAML file of a fit says.
+
+    Raises:
+        FileNotFoundError: It cannot be read.
+    """
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

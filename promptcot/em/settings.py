@@ -105,7 +105,7 @@ class Fits:
         e_step: Rationale model, on the best of n.
         m_step: Prompt model, on the greedy rationales.
         flags: Further settings of all four by their dotted names, such as
-            ``{trainer.strategy: fsdp2, trainer.devices: 8}``.
+            ``{trainer.strategy: ddp, trainer.devices: 8}``.
     """
 
     cold_start_q: list[str] = field(default_factory=lambda: ["configs/cold_start_q.yaml"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from promptcot.engines.hf_engine import HFEngine
@@ -34,7 +35,7 @@ class AutoEngine:
         self, weights: str, dtype: str = "auto", chat: bool = False, batch_size: int = 16
     ) -> None:
         self.engine: Engine
-        if shutil.which("nvidia-smi") and importlib.util.find_spec("vllm"):
+        if importlib.util.find_spec("vllm") and _has_gpu():
             self.engine = VLLMEngine(weights, dtype=dtype, chat=chat)
         else:
             self.engine = HFEngine(weights, dtype=dtype, chat=chat, batch_size=batch_size)
@@ -57,3 +58,11 @@ class AutoEngine:
 
     def close(self) -> None:
         self.engine.close()
+
+
+def _has_gpu() -> bool:
+    """Whether the driver lists a GPU; asked without torch, which would take memory on it."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return listed.stdout.startswith("GPU")

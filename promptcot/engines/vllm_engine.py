@@ -59,7 +59,8 @@ class VLLMEngine:
 
     Args:
         weights: Folder of a model, or its name on a hub.
-        dtype: As vLLM takes it; ``auto`` is the weights' own.
+        dtype: As vLLM takes it; ``auto`` is the weights' own, but bfloat16 for float32 weights on a
+            GPU, where updates smaller than half a step of bfloat16 do not show.
         gpu_memory_utilization: Share of each GPU's memory for weights and key/value cache.
         tensor_parallel_size: GPUs that share the model.
         max_model_len: Tokens of context, prompt and completion; None takes what the model has.

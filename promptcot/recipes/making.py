@@ -40,7 +40,8 @@ def make_round(recipe: Recipe, folder: Path) -> Row:
             if not making.rows(ROWS):
                 raise ValueError(
                     f"no row is left for {folder}, dropped were {_counts(making.dropped())}: "
-                    "check the input, the sampling's max_tokens and the model"
+                    "check the input, the sampling's max_tokens and the model; to begin anew, "
+                    f"delete {making.folder}"
                 )
     manifest = read_manifest(folder)
     sys.stderr.write(f"{folder}: {manifest['rows'].get(ROWS, 0)} rows{_tail(manifest)}\n")

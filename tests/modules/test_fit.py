@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
-from callbacks import ExportWeights
+from callbacks import ExportWeights, WritePredictions
 from datamodules import ComposeDataModule, RationaleDataModule
 from modules import EStepModule, MStepModule
-from promptcot.corpora import Corpus
+from promptcot.corpora import Corpus, read_corpus
+from promptcot.prompts import PromptFormat
 
 CHECKOUT = Path(__file__).parents[2]
 ROWS = [
@@ -109,6 +110,30 @@ def test_a_corpus_without_rationales_is_refused(tiny_model, tmp_path):
     data = ComposeDataModule(str(tiny_model), Corpus(str(path)))
     with pytest.raises(ValueError, match="has no row to train on"):
         data.setup("fit")
+
+
+def test_held_out_rows_are_validated_to_the_token_and_predicted_by_id(tiny_model, corpus, tmp_path):
+    module = MStepModule(str(tiny_model))
+    data = ComposeDataModule(str(tiny_model), corpus, batch_size=3, held_out=corpus)
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=[WritePredictions()],
+    )
+    [metrics] = trainer.validate(module, data, verbose=False)
+    trainer.predict(module, data)
+    rows = list(map(json.loads, (tmp_path / "predictions-0.jsonl").read_text().splitlines()))
+    ids = [problem.id for problem in read_corpus(corpus).problems]
+    assert [row["id"] for row in rows] == ids
+    # A row of statement "a" * n: tags, problem and end token; one token a character.
+    tags = sum(map(len, PromptFormat().problem_tags))
+    assert [row["tokens"][1] for row in rows] == [tags + n + 1 for n in range(1, 9)]
+    nats = sum(sum(row["nats"]) for row in rows)
+    tokens = sum(sum(row["tokens"]) for row in rows)
+    assert metrics["m_step/val_loss"] == pytest.approx(-nats / tokens, rel=1e-5)
 
 
 @pytest.mark.slow

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -75,6 +77,24 @@ def test_another_setting_in_the_same_folder_is_refused_by_name(undisturbed):
     assert ended.returncode == 2
     assert "was made with num_samples = 3, now it is 2" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_fit_that_ended_before_its_run_knew_is_not_repeated(undisturbed, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(undisturbed[0], folder)
+    config = str(undisturbed[0].parent / "em.yaml")
+    journal = json.loads((folder / "journal.json").read_text())
+    last = journal.pop("round-1/prompt_model")
+    (folder / "journal.json").write_text(json.dumps(journal))
+    again = run("em", "--config", config, "--folder", str(folder))
+    assert again.returncode == 0, again.stderr
+    assert "==" not in again.stderr
+    # Devices and what is shown may change, what is learned may not.
+    assert run("em", "--config", config, "--fits.flags", '{"trainer.devices": 1}').returncode == 0
+    other = run("em", "--config", config, "--fits.flags", '{"trainer.max_epochs": 1}')
+    assert other.returncode == 2
+    assert "trainer.max_epochs = None, now it is 1" in other.stderr
+    assert last["settings"]["flags"] == {}
 
 
 def test_killed_at_ten_random_points_it_ends_as_if_undisturbed(undisturbed, tmp_path):
