@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from promptcot.store import check_settings, write_json
+from promptcot.store import check_settings, read_json, write_json
 
 FOLDER = "progress"
 POINTER = "latest.json"
@@ -49,7 +49,7 @@ class SaveProgress(Checkpoint):
         pointer = root / FOLDER / POINTER
         if not pointer.exists():
             return None
-        latest = json.loads(pointer.read_text(encoding="utf-8"))
+        latest = read_json(pointer)
         check_settings(pointer.parent, latest["settings"], self.settings)
         return pointer.parent / str(latest["checkpoint"])
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from promptcot.store import check_settings, write_json
+from promptcot.store import check_settings, read_json, write_json
 
 
 class Journal:
@@ -19,9 +19,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.steps: dict[str, dict[str, Any]] = (
-            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        )
+        self.steps: dict[str, dict[str, Any]] = read_json(path) if path.exists() else {}
 
     def is_done(self, step: str, settings: Mapping[str, Any]) -> bool:
         """Whether the step ended in an earlier run.

@@ -186,8 +186,7 @@ def read_manifest(folder: Path) -> Row:
             else ("make it first, or correct the path")
         )
         raise FileNotFoundError(f"no round of rows at {folder}: {state}")
-    manifest: Row = json.loads(path.read_bytes())
-    return manifest
+    return read_json(path)
 
 
 def check_settings(folder: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -206,12 +205,34 @@ def check_settings(folder: Path, there: Mapping[str, Any], wanted: Mapping[str, 
 def write_json(path: Path, value: object) -> None:
     """Write JSON so that the file is whole, old or new, at every moment."""
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(value, file, ensure_ascii=False, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write {path} ({error.strerror}): free some space and give the same command "
+            "again; what was written before is safe",
+        ) from error
+
+
+def read_json(path: Path) -> Row:
+    """The JSON object in a file that ``write_json`` wrote.
+
+    Raises:
+        ValueError: It is not whole; the file is named.
+    """
+    try:
+        value: Row = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): restore it, or delete {path.parent} and begin anew"
+        ) from error
+    return value
 
 
 def _complete(making: Round, settings: Mapping[str, Any], started: float) -> None:

@@ -20,7 +20,7 @@ from promptcot.em.settings import EM
 from promptcot.fingerprints import file_sha256, weights_fingerprint
 from promptcot.journal import Journal
 from promptcot.recipes import Recipe
-from promptcot.store import MANIFEST, check_settings, read_manifest, write_json
+from promptcot.store import MANIFEST, check_settings, read_json, read_manifest, write_json
 
 RESOURCES = frozenset(
     [
@@ -117,7 +117,7 @@ class Run:
         if self.journal.is_done(name, settings):
             return (folder / "weights" / "config.json").exists()
         mark, wanted = folder / "fit.json", json.loads(json.dumps(settings, default=str))
-        marked = mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == wanted
+        marked = mark.exists() and read_json(mark) == wanted
         if marked and (folder / "weights" / "config.json").exists():
             return not (folder / "progress").exists()
         folder.mkdir(parents=True, exist_ok=True)

@@ -49,6 +49,8 @@ class ServerEngine:
         backoff_s: Wait before the second try; it doubles with every try.
         tokenizer: Folder of the served model's tokenizer. Then text prompts and scores go as token
             ids, tokenised here as in training; needed for scores.
+        max_model_len: Tokens that the served model's context holds. With ``tokenizer``, what is
+            longer is found before it is asked; else the server's refusal ends the run.
         extra_body: More fields for every completion request; one that is null is taken out.
     """
 
@@ -70,6 +72,7 @@ class ServerEngine:
         backoff_s: float = 1.0,
         tokenizer: str = "",
         extra_body: dict[str, Any] | None = None,
+        max_model_len: int | None = None,
     ) -> None:
         self.model = model or weights
         if not self.model:
@@ -83,6 +86,7 @@ class ServerEngine:
         self.patience = Patience(max_retries, backoff_s, timeout_s)
         self.tokenizer = _load_tokenizer(tokenizer) if tokenizer else None
         self.extra_body = extra_body or {}
+        self.max_model_len = max_model_len
         self.num_reasoning = 0
         """Completions whose reasoning the server sent apart, so that it is not in their text."""
 
@@ -93,8 +97,11 @@ class ServerEngine:
     def overlong(
         self, requests: Sequence[Request | ScoreRequest], max_tokens: int = 0
     ) -> dict[int, str]:
-        """Nothing: the server alone knows its context, and refuses what it cannot hold."""
-        return {}
+        """What is known to be too long; nothing without a tokenizer and ``max_model_len``."""
+        if self.tokenizer is None or self.max_model_len is None:
+            return {}
+        vocabulary = tokens.Vocabulary(self.tokenizer, self.max_model_len, self.chat)
+        return tokens.overlong(vocabulary, requests, max_tokens)
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling

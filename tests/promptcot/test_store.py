@@ -110,3 +110,10 @@ def test_a_folder_that_is_no_round_is_left_alone(tmp_path):
     (tmp_path / "r").mkdir()
     with pytest.raises(ValueError, match="is there but holds no round"):
         make(tmp_path / "r", "a")
+
+
+def test_a_damaged_manifest_is_named(tmp_path):
+    make(tmp_path / "r", "a")
+    (tmp_path / "r" / "manifest.json").write_text('{"settings": ')
+    with pytest.raises(ValueError, match=r"manifest.json is damaged"):
+        read_manifest(tmp_path / "r")

@@ -709,6 +709,15 @@ def test_text_mode_with_a_tokenizer_sends_token_ids(words: str):
     assert server.calls[0].body["prompt"] == [3, 4]
 
 
+def test_what_is_too_long_is_known_with_a_tokenizer_and_the_context(words: str):
+    subject = ServerEngine("tiny", chat=False, tokenizer=words, max_model_len=6)
+    # a b | c d | e and the end token is 6; a b with 4 to write is 6.
+    assert subject.overlong([SCORE]) == {}
+    assert subject.overlong([Request("a b")], 4) == {}
+    assert "5 to write, the context holds 6" in subject.overlong([Request("a b")], 5)[0]
+    assert ServerEngine("tiny").overlong([Request("a " * 999)], 9) == {}
+
+
 def test_scores_need_a_tokenizer():
     with pytest.raises(ValueError, match="set tokenizer to the folder"):
         ServerEngine("tiny").score([SCORE])
