@@ -16,7 +16,7 @@ from promptcot.prompts import PromptFormat, rationale_target
 from promptcot.protocols import Target
 from promptcot.records import Annotation
 from promptcot.tokens import Example, encode
-from promptcot.weights import check_weights
+from promptcot.weights import check_weights, context_length
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,8 @@ class AnnotationDataModule(LightningDataModule, ABC):
         weights: Folder (or hub name) whose tokenizer is used.
         corpus: The rows; those without a rationale are not trained on.
         batch_size: Sequences in one optimizer step, over all devices and micro-batches.
-        max_tokens: Longest sequence; longer ones are left out, counted and named.
+        max_tokens: Longest sequence, though never longer than the model's context; longer ones
+            are left out, counted and named.
         seed: Decides the order of the rows.
         format: The wording of prompts and the tags.
         held_out: Rows to validate, test and predict on; null for none.
@@ -119,21 +120,22 @@ class AnnotationDataModule(LightningDataModule, ABC):
                 corpus.path,
             )
         encoded = [(a, encode(tokenizer, *self.prompt_and_target(a))) for a in annotations]
-        long = [a.problem.id for a, example in encoded if len(example) > self.max_tokens]
+        limit = min(self.max_tokens, context_length(self.weights))
+        long = [a.problem.id for a, example in encoded if len(example) > limit]
         if long:
             log.warning(
                 "%d of %d rows are longer than %d tokens and were left out: %s",
                 len(long),
                 len(encoded),
-                self.max_tokens,
+                limit,
                 ", ".join(long[:10]),
             )
-        fitting = [(a.problem.id, e) for a, e in encoded if len(e) <= self.max_tokens]
+        fitting = [(a.problem.id, e) for a, e in encoded if len(e) <= limit]
         if not fitting:
             raise ValueError(
                 f"the corpus {corpus.path} has no row to train on ({len(encoded)} with a "
-                f"rationale, {len(long)} of them longer than {self.max_tokens} tokens): annotate "
-                "it, or raise max_tokens"
+                f"rationale, {len(long)} of them longer than {limit} tokens): annotate it, "
+                "or raise max_tokens as far as the model's context goes"
             )
         return [name for name, _ in fitting], [example for _, example in fitting]
 

@@ -28,6 +28,14 @@ def check_weights(weights: str) -> None:
         )
 
 
+def context_length(weights: str) -> int:
+    """Tokens that the model has positions for."""
+    from transformers import AutoConfig  # seconds to import
+
+    config = AutoConfig.from_pretrained(weights, trust_remote_code=False)
+    return int(config.max_position_embeddings)
+
+
 def _is_local(folder: Path) -> bool:
     """Whether a name that could be the hub's is meant for a folder of this project."""
     return folder.parent.is_dir() or folder.parts[0] in ("models", "runs")

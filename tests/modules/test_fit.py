@@ -104,6 +104,18 @@ def test_rows_that_are_too_long_are_counted_and_named(tiny_model, corpus, caplog
     assert f"{8 - len(data.examples)} of 8 rows are longer than 330 tokens" in caplog.text
 
 
+def test_rows_beyond_the_models_context_are_left_out_whatever_max_tokens_says(
+    tiny_model, tmp_path, caplog
+):
+    path = tmp_path / "rows.jsonl"
+    lengths = (10, 2048)
+    path.write_text("".join(json.dumps({**ROWS[0], "statement": "a" * n}) + "\n" for n in lengths))
+    data = ComposeDataModule(str(tiny_model), Corpus(str(path)), max_tokens=4096)
+    data.setup("fit")
+    assert len(data.examples) == 1
+    assert "1 of 2 rows are longer than 2048 tokens" in caplog.text
+
+
 def test_a_corpus_without_rationales_is_refused(tiny_model, tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('{"statement": "one", "concepts": ["k"]}\n')
