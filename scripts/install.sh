@@ -2,7 +2,7 @@
 # Makes .venv: this checkout, its pinned dependencies, vLLM for the machine at hand, the embedded model.
 #
 #   bash scripts/install.sh [--test]     --test adds what the checks and the tests need
-#   PYTHON=/path/to/python               which Python to build on (3.11 or newer; default python3.11)
+#   PYTHON=/path/to/python               which Python to build on (3.11 or newer; default python3.11, else python3)
 #
 # Run again, it returns at once while nothing it reads has changed.
 set -euo pipefail
@@ -58,9 +58,10 @@ if [[ -e $stamp-test || ($project == . && -e $stamp) ]]; then
     exit 0
 fi
 
-python=${PYTHON:-python3.11}
-if ! command -v "$python" >/dev/null; then
-    echo "install.sh: $python not found: install Python 3.11, or name another with PYTHON=..." >&2
+python=${PYTHON:-$(command -v python3.11 || echo python3)}
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "install.sh: $python is not there or older than 3.11: install Python 3.11," >&2
+    echo "or name another with PYTHON=/path/to/python" >&2
     exit 1
 fi
 
