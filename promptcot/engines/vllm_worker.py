@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from itertools import count, islice
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from promptcot.engines.vllm_calls import (
     Close,
@@ -40,7 +40,7 @@ class Worker:
     def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
         from vllm import LLM
 
-        self.engine = LLM(model=config.weights, **config.arguments).llm_engine
+        self.engine = LLM(model=config.weights, **_for_this_machine(config.arguments)).llm_engine
         # One token less than the context, so that whatever was sampled can be scored as well:
         # vLLM scores prompts only, and a prompt must leave room for a token.
         max_length = self.engine.model_config.max_model_len - 1
@@ -91,6 +91,16 @@ class Worker:
             self.engine.add_request(name, prompt, work.params(index))
             running[name] = index
         return bool(running)
+
+
+def _for_this_machine(arguments: dict[str, Any]) -> dict[str, Any]:
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return arguments
+    # A prompt that is read in two steps has the seed's generator set back between them, which a
+    # generator on the CPU cannot do: vLLM would die as soon as the prompts exceed one step.
+    return {"enable_chunked_prefill": False, **arguments}
 
 
 def load_tokenizer(weights: str) -> PreTrainedTokenizerBase:

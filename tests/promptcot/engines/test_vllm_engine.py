@@ -190,6 +190,17 @@ def test_requests_that_the_context_cannot_hold_are_named_with_their_length(engin
 
 
 @vllm
+def test_prompts_that_one_step_cannot_read_whole_are_sampled_with_their_seeds(embedded_weights):
+    # Some 280 tokens each, of which a step reads 1,024.
+    requests = [Request(f"Item {number}: " + "one two three " * 90, number) for number in range(12)]
+    narrow = open_engine(
+        embedded_weights, max_in_flight=64, options={"max_num_batched_tokens": 1024}
+    )
+    with closing(narrow):
+        assert sorted(dict(narrow.generate(requests, Sampling(max_tokens=4)))) == list(range(12))
+
+
+@vllm
 def test_requests_beyond_those_in_flight_get_their_turn_each_once(engine):
     requests = [Request(f"Item {number}:", number) for number in range(20)]
     indices = [index for index, _ in engine.generate(requests, Sampling(max_tokens=4))]
