@@ -1,7 +1,7 @@
 """Whether two formulas are equal: by their values at a few points, the same in both directions.
 
-Rational values are compared exactly. Others are computed to 50 digits, and what looks like zero
-once more to 120. A decimal number stands for what rounds to it (``is_rounding``).
+Rational values are compared exactly. Others are computed to 50 digits, and what looks equal
+once more to 130. A decimal number stands for what rounds to it (``is_rounding``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from verify.grammar import Node
 from verify.values import TooLarge, Undefined, Value, evaluate, numeric
 
 DIGITS = 50
-MORE_DIGITS = 120
+MORE_DIGITS = 130
 MIN_DECIMALS = 2
 """Decimals that a rounded number needs at least, so that 0.3 is not a third."""
 MIN_SIGNIFICANT = 3
@@ -27,6 +27,8 @@ MIN_COMPARED = 2
 WHOLE_NAMES = frozenset("nkmNMKj")
 """Names that stand for whole numbers where a formula has steps, such as floor."""
 _STEPS = frozenset(["floor", "ceil", "gcd", "lcm"])
+PRIMES = (10007, 10009, 10037, 10039, 10061, 10067, 10069, 10079, 10091, 10093, 10099, 10103)
+"""Values of names in common divisors, which are those of polynomials."""
 
 
 def names_of(node: Node) -> frozenset[str]:
@@ -55,9 +57,10 @@ def are_equal(a: Node, b: Node) -> bool:
     names = sorted(names_of(a) | names_of(b))
     if not names:
         return _equal_at({}, a, b)
-    whole = WHOLE_NAMES if _has_steps(a) or _has_steps(b) else frozenset()
+    if _unevaluated(a) != _unevaluated(b):
+        raise Undefined("an integral, a sum or a limit, which is not evaluated")
     compared = 0
-    for point in _points(names, whole):
+    for point in _points(names, a, b):
         try:
             if not _equal_at(point, a, b, needs_real=any(v < 0 for v in point.values())):
                 return False
@@ -79,7 +82,7 @@ def proportional(a: Node, b: Node) -> bool:
     names = sorted(names_of(a) | names_of(b))
     ratios = []
     with mpmath.workdps(DIGITS):
-        for point in _points(names, frozenset()):
+        for point in _points(names, a, b):
             try:
                 top, bottom = numeric(evaluate(a, point)), numeric(evaluate(b, point))
             except Undefined:
@@ -93,6 +96,18 @@ def proportional(a: Node, b: Node) -> bool:
         return all(bool(abs(ratio - ratios[0]) < gap) for ratio in ratios)
 
 
+def _unevaluated(node: Node) -> bool:
+    if node[0] == "call" and str(node[1]).startswith(("?int", "?sum", "?prod", "?lim")):
+        return True
+    return any(_unevaluated(child) for child in node[1:] if isinstance(child, tuple))
+
+
+def _has_divisors(node: Node) -> bool:
+    if node[0] == "call" and node[1] in {"gcd", "lcm"}:
+        return True
+    return any(_has_divisors(child) for child in node[1:] if isinstance(child, tuple))
+
+
 def _has_steps(node: Node) -> bool:
     if node[0] in {"mod", "fact", "binom"} or (node[0] == "call" and node[1] in _STEPS):
         return True
@@ -101,8 +116,14 @@ def _has_steps(node: Node) -> bool:
     return any(_has_steps(child) for child in node[1:] if isinstance(child, tuple))
 
 
-def _points(names: list[str], whole: frozenset[str]) -> Iterator[Mapping[str, Value]]:
+def _points(names: list[str], a: Node, b: Node) -> Iterator[Mapping[str, Value]]:
     """The same points for the same names, in whatever order they were found."""
+    if (_has_divisors(a) or _has_divisors(b)) and not WHOLE_NAMES & set(names):
+        for shift in range(NUM_POINTS):
+            cycle = PRIMES[shift:] + PRIMES[:shift]
+            yield {name: Fraction(prime) for name, prime in zip(names, cycle, strict=False)}
+        return
+    whole = WHOLE_NAMES if _has_steps(a) or _has_steps(b) else frozenset()
     for number in range(NUM_POINTS):
         point: dict[str, Value] = {}
         for name in names:
@@ -124,7 +145,15 @@ def _equal_at(point: Mapping[str, Value], a: Node, b: Node, needs_real: bool = F
             return left == right or _rounded_equal(a, b, left, right)
         if _looks_zero(left) and _looks_zero(right):
             return _both_zero(point, a, b)
-        return _close(left, right, DIGITS) or _rounded_equal(a, b, left, right)
+        if _close(left, right, DIGITS):
+            return _confirmed(point, a, b)
+        return _rounded_equal(a, b, left, right)
+
+
+def _confirmed(point: Mapping[str, Value], a: Node, b: Node) -> bool:
+    """Whether two values that look equal do so with more digits: 1 may have vanished in them."""
+    with mpmath.workdps(MORE_DIGITS):
+        return _close(evaluate(a, point), evaluate(b, point), MORE_DIGITS)
 
 
 def _is_complex(value: Value) -> bool:

@@ -25,10 +25,14 @@ MAX_DEGREE = 1000
 MAX_FACTORIAL = 3000
 """Whole number whose factorial is still computed exactly."""
 MAX_GAMMA_BITS = 32
+MAX_POWER_BITS = 40
+"""Of the size in bits that a power would have."""
 MAX_ANGLE_BITS = 1000
 MAX_LOGARITHM = 1000
-MAX_EXPONENT = 1 << 40
-"""Of two, in the size of a number that is still computed with."""
+MAX_EXPONENT = 400
+"""Of two, in the size of a number that is not held exactly: beyond it 1 would vanish beside it."""
+MIN_EXPONENT = -450
+"""The same for small ones, which would vanish beside 1; cancellation leaves larger ones."""
 
 Value = Any
 """A Fraction, or mpmath's real or complex number."""
@@ -60,10 +64,10 @@ def evaluate(node: Node, point: Mapping[str, Value]) -> Value:
 def _checked(value: Value) -> Value:
     if isinstance(value, Fraction):
         if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
-            return mpmath.mpf(value.numerator) / value.denominator
+            raise TooLarge("a number of too many digits")
         return value
-    if abs(_exponent(value)) > MAX_EXPONENT:
-        raise TooLarge("a number too large to compute with")
+    if not MIN_EXPONENT <= _exponent(value) <= MAX_EXPONENT:
+        raise TooLarge("a number too large or too small to compute with")
     return value
 
 
@@ -91,7 +95,7 @@ def _power(base: Value, exponent: Value) -> Value:
             return _power(root, Fraction(exponent.numerator))
     base, exponent = numeric(base), numeric(exponent)
     size = _exponent(exponent) + _exponent_bits(base)
-    if size > MAX_EXPONENT.bit_length():
+    if size > MAX_POWER_BITS:
         raise TooLarge("a power too large to compute with")
     return mpmath.power(base, exponent)
 
