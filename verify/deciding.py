@@ -19,6 +19,8 @@ from verify.reading import readings
 from verify.shapes import Shape, Words, has_words
 from verify.values import TooLarge, Undefined
 
+MIN_WORD = 4
+"""Letters of a word whose case means nothing; fewer may be a product of names."""
 _PLAIN = re.compile(r"[-+]?\d{1,400}(?:\.\d{1,400})?")
 
 
@@ -43,11 +45,22 @@ def decide_quickly(reference: str, answer: str) -> Decision | None:
     if not left or not right:
         which = "reference" if not left else "answer"
         return Decision(Outcome.UNDECIDED, "empty", f"the {which} is empty")
-    if skeleton(left) == skeleton(right):
+    return _same_spelling(left, right)
+
+
+def _same_spelling(left: str, right: str) -> Decision | None:
+    plain = skeleton(left), skeleton(right)
+    if plain[0] == plain[1]:
         return Decision(Outcome.PASS, "same text")
+    if _is_word(plain[0]) and plain[0].casefold() == plain[1].casefold():
+        return Decision(Outcome.PASS, "same word")
     if _PLAIN.fullmatch(left) and _PLAIN.fullmatch(right):
         return _verdict(Fraction(left) == Fraction(right), "numbers")
     return None
+
+
+def _is_word(text: str) -> bool:
+    return text.isalpha() and len(text) >= MIN_WORD
 
 
 def decide(reference: str, answer: str) -> Decision:

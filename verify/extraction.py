@@ -19,6 +19,8 @@ FORMS = ("boxed", "stated", "bare", "closing")
 ``bare``: the text is nothing but an answer. ``closing``: the last formula or bold text of a reply
 of at most ``MAX_REPLY`` characters."""
 MAX_REPLY = 400
+MAX_TEXT = 200_000
+"""Characters at the end of a text in which a boxed answer is sought."""
 MAX_TAIL = 3000
 """Characters at the end of a text in which a stated answer is sought."""
 
@@ -47,7 +49,8 @@ def extract(text: str, forms: Sequence[str] = FORMS) -> Extraction:
     _, thought, said = text.rpartition("</think>")
     if not thought and "<think>" in text:
         return Extraction(None, "the text ends within its thoughts")
-    said = re.sub(r"<\|[a-z_]{1,20}\|>[a-z]{0,10}", "", said[-200_000:]).strip()
+    said = re.sub(r"<\|[a-z_]{1,20}\|>[a-z]{0,10}", "", said[-MAX_TEXT:]).lstrip()
+    said = said.rstrip(" ") if said.strip() else ""
     for form in forms:
         found = _FINDERS[form](said)
         if found is not None:

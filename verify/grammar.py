@@ -340,7 +340,7 @@ class _Parser:
         return ("sym", name + self.raw() + self.subscript())
 
     def upright(self, _: str) -> Node:
-        said = self.raw()
+        said = self.raw().strip("()")
         if len(said) == 1 and said.isalpha():
             return ("e",) if said == "e" else ("i",) if said == "i" else ("sym", said)
         if said in FUNCTIONS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from verify.grammar import NotAFormula, parse
+from verify.grammar import FUNCTIONS, GREEK, NotAFormula, parse
 from verify.notation import ROW, closing, split_top
 from verify.shapes import (
     Based,
@@ -49,6 +49,12 @@ _CASES = re.compile(
 )
 _BASED = re.compile(
     r"^([0-9A-Za-z.]*\d[0-9A-Z]*)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\d{1,2})\s*\}?\s*\}|(\d{1,2}))$"
+)
+_WORD = re.compile(
+    r"(?<![\\A-Za-z_{])[A-Za-z]{2,}(?= [A-Za-z(\\]|$)|(?<= )[A-Za-z]{2,}(?![A-Za-z])"
+)
+_COMMON = frozenset(
+    ["yes", "no", "true", "false", "even", "odd", "both", "left", "right", "less", "more", "all"]
 )
 _BASES = range(2, 37)
 _UNEVALUATED = re.compile(r"\\(?:sum|prod|lim|begin)")
@@ -320,6 +326,12 @@ def _choice(text: str, _: int) -> Shape | None:
     return None if found is None or "," in text else Words(f"choice {found[1] or found[2]}")
 
 
+def _is_prose(text: str) -> bool:
+    """Whether a text has English words in a row, whose letters are no product of names."""
+    found = [word for word in _WORD.findall(text) if word not in FUNCTIONS and word not in GREEK]
+    return len(found) > 1 or any(word.lower() in _COMMON for word in found)
+
+
 def _formula(text: str, _: int) -> Shape | None:
     text = re.sub(r"\\text\s*\{\s*(sin|cos|tan|log|ln|max|min|gcd|lcm)\s*\}", r"\\\1 ", text)
     percent = re.search(r"(?:\\?%|\\text\s*\{\s*(?:percent|pct)\s*\}|\s(?:percent|pct))\s*$", text)
@@ -327,6 +339,8 @@ def _formula(text: str, _: int) -> Shape | None:
         return Formula(parse(text[: percent.start()]), percent=True)
     ordinal = re.match(r"^(\d+)\s*(?:st|nd|rd|th)\b(?: [A-Za-z]+)?$", text)
     value, unit = (ordinal[1], "") if ordinal else split_unit(text)
+    if _is_prose(value):
+        return None
     value = re.sub(r"(?<=\d)\s+(\d+)\s*/\s*(\d+)$", r"\\frac{\1}{\2}", value)
     return Formula(parse(re.sub(r"^-\s*", "-", value)), unit)
 
