@@ -44,6 +44,9 @@ _REPLACED: Sequence[tuple[str, str]] = (
     (r"\\(?:rbrace)(?![a-zA-Z])", r"\\}"),
     (r"\\(?:lgroup|lparen)(?![a-zA-Z])", "("),
     (r"\\(?:rgroup|rparen)(?![a-zA-Z])", ")"),
+    (r"\\langle(?![a-zA-Z])", "("),
+    (r"\\rangle(?![a-zA-Z])", ")"),
+    (r"\\text(?:bf|rm)?\s*\{\s*\(?\s*(\d+)\s*\)?\s*\}", r"\1"),
     (r"\\(?:lbrack)(?![a-zA-Z])", "["),
     (r"\\(?:rbrack)(?![a-zA-Z])", "]"),
     (r"\\[lr]?vert|\\mid(?![a-zA-Z])", "|"),
@@ -71,6 +74,7 @@ _PATTERNS = [(re.compile(pattern), new) for pattern, new in _REPLACED]
 _FONTS = re.compile(r"\\(?:mathbf|mathit|boldsymbol|bm|mathcal|mathsf|displaystyle|operatorname)\*?"
                     r"(?![a-zA-Z])\s*")  # fmt: skip
 _UPRIGHT = re.compile(r"\\(?:text|mathrm|textbf|mbox|textrm|rm)\s*\{([^{}]*)\}")
+_REPEATING = re.compile(r"(\d*)\.(\d{0,20})\\overline\s*\{\s*(\d{1,20})\s*\}")
 _EDGES = re.compile(r"^[\s.,;:]+(?!\d)|[\s,;:]+$|(?<!\.)\.\s*$")
 
 
@@ -88,7 +92,7 @@ def unify(text: str) -> str:
     text = re.sub(r"\\\\(?:\[\w+\])?|\\cr(?![a-z])", ROW, text)
     for pattern, new in _PATTERNS:
         text = pattern.sub(new, text)
-    text = _FONTS.sub(" ", text)
+    text = _REPEATING.sub(_repeated, _FONTS.sub(" ", text))
     text = _EDGES.sub("", text.strip()).strip()
     return re.sub(r"\s+", " ", text).rstrip("\\").strip()
 
@@ -98,6 +102,13 @@ def _strip_box(text: str) -> str:
     if opening and text.rstrip("$. ").endswith("}"):
         return text[opening.end() : text.rindex("}")]
     return text
+
+
+def _repeated(match: re.Match[str]) -> str:
+    """A repeating decimal as a fraction: its digits once less those that do not repeat."""
+    whole, start, again = match.groups()
+    top = int(whole + start + again) - int((whole + start) or "0")
+    return rf"\frac{{{top}}}{{{'9' * len(again)}{'0' * len(start)}}}"
 
 
 def skeleton(text: str) -> str:

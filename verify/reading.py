@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 
 from verify.grammar import FUNCTIONS, GREEK, NotAFormula, parse
 from verify.notation import ROW, closing, split_top
@@ -86,6 +87,7 @@ SYNONYMS = {
         )
     },
 }
+_REALS = frozenset(["all real numbers", "all reals"])
 _EMPTY = frozenset(["no solution", "no solutions", "none", "empty set", "the empty set"])
 _INTEGERS_OF = re.compile(r"\\mathbb\s*\{\s*([A-Z])\s*\}")
 
@@ -130,6 +132,8 @@ def _empty(text: str, _: int) -> Shape | None:
     said = words(text).text
     if said in SYNONYMS and not re.search(r"\d", text):
         return Formula(parse(SYNONYMS[said]))
+    if re.fullmatch(r"\\mathbb\s*\{\s*R\s*\}|\\R", text) or said in _REALS:
+        return Tuple((Formula(("neg", ("infty",))), Formula(("infty",))))
     if text == r"\emptyset" or said in _EMPTY:
         return Items((), is_set=True)
     return None
@@ -321,6 +325,22 @@ def _clock(text: str, _: int) -> Shape | None:
     return Clock(hours * 3600 + minutes * 60 + seconds, is_time, ratio)
 
 
+def _ratio(text: str, level: int) -> Shape | None:
+    """A ratio of three numbers or more, by their sizes beside the last."""
+    parts = split_top(text, ":")
+    if len(parts) <= 2 or _SIGN.search(text):  # noqa: PLR2004
+        return None
+    last = parse(parts[-1])
+    return Tuple(tuple(Formula(("/", parse(part), last)) for part in parts), "::")
+
+
+def _minutes(text: str, _: int) -> Shape | None:
+    found = re.match(r"^(\d{1,3})\s*\\deg\s*(\d{1,2})\s*(?:'|\^\s*\{?\\prime\}?)$", text)
+    if found is None:
+        return None
+    return Formula(("deg", ("num", int(found[1]) + Fraction(int(found[2]), 60), -1)))
+
+
 def _choice(text: str, _: int) -> Shape | None:
     found = _CHOICE.match(_TEXT.sub(r"\1", text).strip())
     return None if found is None or "," in text else Words(f"choice {found[1] or found[2]}")
@@ -353,6 +373,8 @@ _READERS: tuple[Callable[[str, int], Shape | None], ...] = (
     _matrix,
     _cases,
     _clock,
+    _ratio,
+    _minutes,
     _choice,
     _union,
     _set,

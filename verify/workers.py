@@ -113,6 +113,7 @@ class WorkerPool:
         self.wall_s = wall_s
         self.program = program
         self.kills = 0
+        self._failed_starts = 0
         self._workers: list[Worker] = []
         self._selector: selectors.BaseSelector | None = None
         self._waiting: deque[tuple[int, Pair, int]] = deque()
@@ -194,7 +195,7 @@ class WorkerPool:
 
     def _heard(self, worker: Worker, row: dict[str, Any]) -> Iterator[Decided]:
         if "ready" in row:
-            worker.is_ready = row["ready"]
+            worker.is_ready, self._failed_starts = row["ready"], 0
             allowed = self.wall_s if worker.is_ready else START_S
             worker.deadline = time.monotonic() + allowed
         elif worker.job is not None:
@@ -219,7 +220,8 @@ class WorkerPool:
 
     def _died(self, worker: Worker) -> Iterator[Decided]:
         job, was_ready = worker.job, worker.is_ready
-        if job is None and not was_ready:
+        self._failed_starts += job is None and not was_ready
+        if self._failed_starts >= MAX_DEATHS:
             self.close()
             raise RuntimeError(
                 "a worker that verifies answers died while it started: is math-verify installed "

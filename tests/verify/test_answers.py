@@ -25,6 +25,7 @@ EQUAL = {
         ("1000", "1 000"),
         (r"\$32,\!348", "32348.0"),
         ("0.5", r"\frac{1}{2}"),
+        (r"0.1\overline{6}", r"\frac16"),
         ("1,22", "1.22"),
         (r"\frac{1}{432}", r"2.314814814815 \times 10^{-3}"),
     ],
@@ -55,7 +56,12 @@ EQUAL = {
         ("12", r"12^{\mathrm{th}}"),
     ],
     "percentages": [("50%", r"\frac{1}{2}"), (r"28\%", "28 percent"), ("10", r"10\%")],
-    "angles": [("90", r"90^\circ"), (r"120^\circ", r"\frac{2\pi}{3}"), (r"x = k\pi", r"n\pi")],
+    "angles": [
+        ("90", r"90^\circ"),
+        (r"60^\circ 30'", r"60.5^\circ"),
+        (r"120^\circ", r"\frac{2\pi}{3}"),
+        (r"x = k\pi", r"n\pi"),
+    ],
     "lists": [
         ("5,1", "1, 5"),
         (r"\{1,2,2\}", r"\{2,1\}"),
@@ -76,6 +82,8 @@ EQUAL = {
         (r"\{x | -1 < x < 1\}", "(-1, 1)"),
         (r"4 < m \le 8 \text{ or } 10 \le m < 12", r"(4, 8] \cup [10, 12)"),
         (r"a \leqslant -2 \text{ or } a = 1", r"(-\infty, -2] \cup \{1\}"),
+        ("x>2", r"(2,\infty)"),
+        (r"x \in \mathbb{R}", r"(-\infty, \infty)"),
         (r"x \in [0, \infty)", r"[0, +\infty)"),
     ],
     "relations": [
@@ -85,6 +93,7 @@ EQUAL = {
         (r"x \ne 5", "x != 5"),
         (r"5 \le x", r"x \geq 5"),
         ("3:1", "3"),
+        ("2:3:4", "4:6:8"),
     ],
     "matrices": [
         (
@@ -132,6 +141,7 @@ UNEQUAL = {
         ("3*x-1*y+13=0", "3x+4y+14=0"),
         ("f(x)=2x", "f(x)=x"),
         ("f(x)=0", r"\forall x>0, f(x)=0"),
+        ("1:2:3", "1:1:6"),
         ("b < a < d < c", "a < b < c < d"),
     ],
     "matrices": [(r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \end{pmatrix}")],

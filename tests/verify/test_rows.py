@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 from tiny_run import CHECKOUT, command, write_jsonl
 
@@ -26,6 +27,17 @@ def rows(path):
 
 def math(number, reference, solution):
     return {"id": number, "domain": "math", "reference": reference, "solution": solution}
+
+
+def died(pids):
+    """Whether processes end within three seconds; a dead one that nobody waited for is empty."""
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        files = [Path(f"/proc/{pid}/cmdline") for pid in pids]
+        if not any(file.exists() and file.read_bytes() for file in files):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def many(count):
@@ -73,7 +85,10 @@ def test_after_a_kill_the_rerun_s_output_equals_an_undisturbed_one(tmp_path):
             wanted = share * (tmp_path / "whole.jsonl").stat().st_size
             while not output.exists() or output.stat().st_size < wanted:
                 time.sleep(0.01)
+            children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
             os.kill(child.pid, signal.SIGKILL)
+        assert len(children) >= 1
+        assert died(children)
         with open(output, "ab") as file:
             file.write(b'{"id": "cut')
     assert verify(tmp_path / "in.jsonl", output).returncode == 0

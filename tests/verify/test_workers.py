@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from threading import Thread
 
 import pytest
 
@@ -46,6 +47,16 @@ def test_a_worker_that_hangs_is_killed_within_its_wall_time_and_replaced(hanging
     assert [decided[n][0].outcome for n in (1, 2)] == [Outcome.PASS] * 2
     assert hanging.kills == 1
     assert len(list(hanging.decide([("", "c")] * 5))) == 5
+
+
+def test_a_verifier_can_be_called_in_threads_that_end(verifier):
+    found = []
+    for answer in ("2+3", "10/2", "2+4"):
+        pair = ("x+5", rf"\boxed{{x+{answer}}}")
+        thread = Thread(target=lambda p=pair: found.append(verifier.judge(*p).outcome))
+        thread.start()
+        thread.join()
+    assert found == [Outcome.PASS, Outcome.PASS, Outcome.FAIL]
 
 
 def test_an_answer_that_kills_every_worker_is_undecided(hanging):
