@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from fractions import Fraction
 from typing import Any
 
-from verify.equality import are_equal, names_of, proportional, renamed
-from verify.grammar import Node
+from verify.equality import are_equal, names_of, renamed
+from verify.lexing import Node
+from verify.relations import PAIR, are_one, assigned, interval_of
 from verify.shapes import Based, Clock, Formula, Items, Matrix, Relation, Shape, Tuple, Union, Words
 from verify.units import scale_between
 
 MAX_WORDS = 3
 """Answers in so few words are compared letter by letter; longer ones are prose, and unknown."""
-PAIR = 2
 
 
 class Unknown(ValueError):
@@ -44,7 +44,7 @@ def _rank(shape: Shape) -> int:
 def simplified(shape: Shape) -> Shape:
     """Inequalities in a name as intervals, lists of them as unions, lists of one as their item."""
     if isinstance(shape, Relation):
-        return _interval_of(shape) or shape
+        return interval_of(shape) or shape
     if isinstance(shape, Items) and len(shape.parts) == 1:
         return simplified(shape.parts[0])
     if isinstance(shape, Items) and not shape.is_set and shape.parts:
@@ -59,29 +59,6 @@ def _solved(shape: Shape) -> Shape:
     if isinstance(shape, Relation) and shape.signs == ("=",):
         return Items((shape.sides[1],), is_set=True)
     return shape
-
-
-def _is_name(shape: Shape) -> bool:
-    return isinstance(shape, Formula) and shape.node[0] == "sym"
-
-
-_INFINITE = Formula(("infty",))
-_MINUS_INFINITE = Formula(("neg", ("infty",)))
-
-
-def _interval_of(relation: Relation) -> Tuple | None:
-    """The interval of an inequality that bounds one name by what does not contain it."""
-    sides, signs = relation.sides, relation.signs
-    if not set(signs) <= {"<", "<="}:
-        return None
-    places = [place for place, side in enumerate(sides) if _is_name(side)]
-    if len(sides) == PAIR + 1 and 1 in places:
-        return Tuple((sides[0], sides[2]), "[("[signs[0] == "<"] + "])"[signs[1] == "<"])
-    if len(sides) == PAIR and len(places) == 1:
-        if places == [0]:
-            return Tuple((_MINUS_INFINITE, sides[1]), "(" + "])"[signs[0] == "<"])
-        return Tuple((sides[0], _INFINITE), "[("[signs[0] == "<"] + ")")
-    return None
 
 
 def _clock(a: Clock, b: Shape) -> bool:
@@ -130,13 +107,13 @@ def _formulas(a: Formula, b: Shape) -> bool:
 def _hundredth(node: Node) -> Node:
     if node[0] == "num" and node[2] >= 0:
         return ("num", node[1] / 100, node[2] + 2)
-    return ("/", node, ("num", 100, -1))
+    return ("/", node, ("num", Fraction(100), -1))
 
 
 def _same_angle(node: Node, other: Node) -> Node:
     """An angle in degrees as radians, where the other formula has a pi and no degrees."""
     if _has(node, "deg") and not _has(other, "deg") and _has(other, "pi"):
-        return ("/", ("*", node, ("pi",)), ("num", 180, -1))
+        return ("/", ("*", node, ("pi",)), ("num", Fraction(180), -1))
     return node
 
 
@@ -156,93 +133,9 @@ def _same_family(a: Node, b: Node) -> bool:
 
 def _relation(a: Relation, b: Shape) -> bool:
     if isinstance(b, Relation):
-        return _relations(a, b)
-    value = _assigned(a)
+        return are_one(a, b, same)
+    value = assigned(a, same)
     return value is not None and same(value, b)
-
-
-def _assigned(relation: Relation) -> Shape | None:
-    """What a name or a function is said to be: the last side of x = ..., f(x) = ...
-
-    A chain of equations must hold: 1 = 2 = 5 says nothing.
-    """
-    if set(relation.signs) != {"="}:
-        return None
-    first, *rest = relation.sides
-    named = _is_name(first) or _is_names(first) or _is_call(first) or _is_ratio(first)
-    if not (named or relation.parameter):
-        rest = list(relation.sides)
-        if not all(isinstance(side, Formula) and not names_of(side.node) for side in rest):
-            return None
-    while len(rest) > 1 and _is_name(rest[0]):
-        rest = rest[1:]
-    if any(not same(left, right) for left, right in pairwise(rest)):
-        return None
-    return rest[0]
-
-
-def _is_names(shape: Shape) -> bool:
-    return isinstance(shape, Tuple) and all(
-        _is_name(part) or _is_call(part) or _is_product(part) for part in shape.parts
-    )
-
-
-def _is_call(shape: Shape) -> bool:
-    return isinstance(shape, Formula) and shape.node[0] == "call" and shape.node[1][0] == "?"
-
-
-def _is_ratio(shape: Shape) -> bool:
-    """Whether a formula is one name over another, whose value is asked for."""
-    return (
-        isinstance(shape, Formula)
-        and shape.node[0] == "/"
-        and all(part[0] == "sym" for part in shape.node[1:])
-    )
-
-
-def _is_product(shape: Shape) -> bool:
-    return isinstance(shape, Formula) and shape.node[0] == "*" and shape.node[1][0] == "sym"
-
-
-def _relations(a: Relation, b: Relation) -> bool:
-    if a.parameter and b.parameter and a.parameter != b.parameter:
-        return same(_with_parameter(a), _with_parameter(b))
-    if a.signs == b.signs and all(map(same, a.sides, b.sides)):
-        return True
-    if set(a.signs) | set(b.signs) == {"="}:
-        left, right = _assigned(a), _assigned(b)
-        if left is not None and right is not None and not _both_equations(a, b):
-            return same(left, right)
-        return _equations(a, b)
-    if a.signs == b.signs == (r"\ne",):
-        return all(map(same, a.sides, b.sides[::-1])) or _equations(a, b)
-    return False
-
-
-def _both_equations(a: Relation, b: Relation) -> bool:
-    """Whether y = ... and x = ... could be one curve written in two ways."""
-    return len(a.sides) == len(b.sides) == PAIR and a.sides[0] != b.sides[0] and not a.parameter
-
-
-def _with_parameter(relation: Relation) -> Shape:
-    value = relation.sides[1]
-    if not isinstance(value, Formula):
-        raise Unknown("a function that is no formula")
-    return Formula(renamed(value.node, relation.parameter, "#"))
-
-
-def _equations(a: Relation, b: Relation) -> bool:
-    nodes = []
-    for relation in (a, b):
-        if len(relation.sides) != PAIR or not all(isinstance(s, Formula) for s in relation.sides):
-            return False
-        left, right = (side.node for side in relation.sides if isinstance(side, Formula))
-        nodes.append(("+", left, ("neg", right)))
-    names_a, names_b = names_of(nodes[0]), names_of(nodes[1])
-    if names_a != names_b:
-        left_value, right_value = _assigned(a), _assigned(b)
-        return left_value is not None and right_value is not None and same(left_value, right_value)
-    return proportional(nodes[0], nodes[1])
 
 
 def _matrix(a: Matrix, b: Shape) -> bool:

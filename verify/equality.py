@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import mpmath
 
-from verify.grammar import Node
+from verify.lexing import Node
 from verify.values import TooLarge, Undefined, Value, evaluate, numeric
 
 DIGITS = 50
@@ -158,7 +158,7 @@ def _confirmed(point: Mapping[str, Value], a: Node, b: Node) -> bool:
 
 def _is_complex(value: Value) -> bool:
     value = numeric(value)
-    return abs(value.imag) > mpmath.mpf(10) ** -30 * (1 + abs(value))
+    return bool(abs(value.imag) > mpmath.mpf(10) ** -30 * (1 + abs(value)))
 
 
 def _looks_zero(value: Value) -> bool:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 
-from verify.grammar import FUNCTIONS, GREEK, NotAFormula, parse
-from verify.notation import ROW, closing, split_top
-from verify.shapes import (
-    Based,
-    Clock,
-    Formula,
-    Items,
-    Matrix,
-    Relation,
-    Shape,
-    Tuple,
-    Union,
-    Words,
+from verify.leaves import (
+    read_based,
+    read_choice,
+    read_clock,
+    read_formula,
+    read_minutes,
+    read_ratio,
+    read_synonym,
+    words,
 )
-from verify.units import split_unit
+from verify.lexing import NotAFormula
+from verify.notation import ROW, closing, split_top
+from verify.shapes import Items, Matrix, Relation, Shape, Tuple, Union, Words
 
 MAX_PARTS = 40
 MAX_LEVELS = 6
-_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|rm)\s*\{([^{}]*)\}")
 _AND = re.compile(
     r"\\(?:text|textbf|textrm|mbox|mathrm)\s*\{\s*,?\s*(?:and|or)\s*\}"
     r"|\s\\?(?:and|or)\s|(?<=[)\d])(?:or|and)(?=[(\dA-Z])|\\(?:lor|vee)(?![a-z])"
@@ -48,48 +44,7 @@ _CASES = re.compile(
     r"^\\begin\s*\{(?:cases|aligned|align\*?)\}(.*)\\end\s*\{(?:cases|aligned|align\*?)\}$",
     re.DOTALL,
 )
-_BASED = re.compile(
-    r"^([0-9A-Za-z.]*\d[0-9A-Z]*)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\d{1,2})\s*\}?\s*\}|(\d{1,2}))$"
-)
-_WORD = re.compile(
-    r"(?<![\\A-Za-z_{])[A-Za-z]{2,}(?= [A-Za-z(\\]|$)|(?<= )[A-Za-z]{2,}(?![A-Za-z])"
-)
-_COMMON = frozenset(
-    ["yes", "no", "true", "false", "even", "odd", "both", "left", "right", "less", "more", "all"]
-)
-_BASES = range(2, 37)
 _UNEVALUATED = re.compile(r"\\(?:sum|prod|lim|begin)")
-_CLOCK = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?m\.?)?$", re.IGNORECASE)
-_CHOICE = re.compile(r"^\(?([A-J])\)\s*[.:]?\s*\S.*$|^([A-J])\s*[.:]\s*\S.*$")
-SYNONYMS = {
-    "infinitely many": r"\infty",
-    "infinite": r"\infty",
-    "infinity": r"\infty",
-    "zero": "0",
-    **{
-        word: str(n)
-        for n, word in enumerate(
-            [
-                "one",
-                "two",
-                "three",
-                "four",
-                "five",
-                "six",
-                "seven",
-                "eight",
-                "nine",
-                "ten",
-                "eleven",
-                "twelve",
-            ],
-            1,
-        )
-    },
-}
-_REALS = frozenset(["all real numbers", "all reals"])
-_EMPTY = frozenset(["no solution", "no solutions", "none", "empty set", "the empty set"])
-_INTEGERS_OF = re.compile(r"\\mathbb\s*\{\s*([A-Z])\s*\}")
 
 
 def readings(text: str) -> Iterator[Shape]:
@@ -122,23 +77,6 @@ def read(text: str, level: int = 0) -> Shape:
     return words(text)
 
 
-def words(text: str) -> Words:
-    """The answer as words."""
-    said = re.sub(r"\\[a-zA-Z]+|[^\w\s<>=/+-]", " ", _TEXT.sub(r" \1 ", text))
-    return Words(" ".join(said.lower().split()))
-
-
-def _empty(text: str, _: int) -> Shape | None:
-    said = words(text).text
-    if said in SYNONYMS and not re.search(r"\d", text):
-        return Formula(parse(SYNONYMS[said]))
-    if re.fullmatch(r"\\mathbb\s*\{\s*R\s*\}|\\R", text) or said in _REALS:
-        return Tuple((Formula(("neg", ("infty",))), Formula(("infty",))))
-    if text == r"\emptyset" or said in _EMPTY:
-        return Items((), is_set=True)
-    return None
-
-
 def _quantified(text: str, level: int) -> Shape | None:
     parts = split_top(text.removeprefix(r"\forall"), ",")
     if not text.startswith(r"\forall") or len(parts) != 2:  # noqa: PLR2004
@@ -156,14 +94,6 @@ def _labelled(text: str, level: int) -> Shape | None:
     if label is None or len(split_top(text)) > 1 or not text[label.end() :].strip():
         return None
     return read(text[label.end() :], level + 1)
-
-
-def _based(text: str, _: int) -> Shape | None:
-    found = _BASED.match(text)
-    if found is None or re.match("[a-zA-Z]", text):
-        return None
-    base = int(found[2] or found[3])
-    return Based(found[1].upper(), base) if base in _BASES else None
 
 
 def _matrix(text: str, level: int) -> Shape | None:
@@ -313,69 +243,21 @@ def _plus_minus(text: str, level: int) -> Shape | None:
     return Items((read(upper, level + 1), read(lower, level + 1)))
 
 
-def _clock(text: str, _: int) -> Shape | None:
-    found = _CLOCK.match(_TEXT.sub(r"\1", text))
-    if found is None or int(found[2]) > 59:  # noqa: PLR2004
-        return None
-    hours, minutes, seconds = int(found[1]), int(found[2]), int(found[3] or 0)
-    if found[4]:
-        hours = hours % 12 + (12 if found[4].lower() == "p" else 0)
-    is_time = bool(found[3] or found[4])
-    ratio = None if is_time or not minutes else Formula(parse(text))
-    return Clock(hours * 3600 + minutes * 60 + seconds, is_time, ratio)
-
-
-def _ratio(text: str, level: int) -> Shape | None:
-    """A ratio of three numbers or more, by their sizes beside the last."""
-    parts = split_top(text, ":")
-    if len(parts) <= 2 or _SIGN.search(text):  # noqa: PLR2004
-        return None
-    last = parse(parts[-1])
-    return Tuple(tuple(Formula(("/", parse(part), last)) for part in parts), "::")
-
-
-def _minutes(text: str, _: int) -> Shape | None:
-    found = re.match(r"^(\d{1,3})\s*\\deg\s*(\d{1,2})\s*(?:'|\^\s*\{?\\prime\}?)$", text)
-    if found is None:
-        return None
-    return Formula(("deg", ("num", int(found[1]) + Fraction(int(found[2]), 60), -1)))
-
-
-def _choice(text: str, _: int) -> Shape | None:
-    found = _CHOICE.match(_TEXT.sub(r"\1", text).strip())
-    return None if found is None or "," in text else Words(f"choice {found[1] or found[2]}")
-
-
-def _is_prose(text: str) -> bool:
-    """Whether a text has English words in a row, whose letters are no product of names."""
-    found = [word for word in _WORD.findall(text) if word not in FUNCTIONS and word not in GREEK]
-    return len(found) > 1 or any(word.lower() in _COMMON for word in found)
-
-
-def _formula(text: str, _: int) -> Shape | None:
-    text = re.sub(r"\\text\s*\{\s*(sin|cos|tan|log|ln|max|min|gcd|lcm)\s*\}", r"\\\1 ", text)
-    percent = re.search(r"(?:\\?%|\\text\s*\{\s*(?:percent|pct)\s*\}|\s(?:percent|pct))\s*$", text)
-    if percent:
-        return Formula(parse(text[: percent.start()]), percent=True)
-    ordinal = re.match(r"^(\d+)\s*(?:st|nd|rd|th)\b(?: [A-Za-z]+)?$", text)
-    value, unit = (ordinal[1], "") if ordinal else split_unit(text)
-    if _is_prose(value):
-        return None
-    value = re.sub(r"(?<=\d)\s+(\d+)\s*/\s*(\d+)$", r"\\frac{\1}{\2}", value)
-    return Formula(parse(re.sub(r"^-\s*", "-", value)), unit)
+def _leaf(reader: Callable[[str], Shape | None]) -> Callable[[str, int], Shape | None]:
+    return lambda text, _: reader(text)
 
 
 _READERS: tuple[Callable[[str, int], Shape | None], ...] = (
-    _empty,
+    _leaf(read_synonym),
     _quantified,
     _without_clause,
-    _based,
+    _leaf(read_based),
     _matrix,
     _cases,
-    _clock,
-    _ratio,
-    _minutes,
-    _choice,
+    _leaf(read_clock),
+    _leaf(read_ratio),
+    _leaf(read_minutes),
+    _leaf(read_choice),
     _union,
     _set,
     _list,
@@ -384,5 +266,5 @@ _READERS: tuple[Callable[[str, int], Shape | None], ...] = (
     _member,
     _plus_minus,
     _relation,
-    _formula,
+    _leaf(read_formula),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verify.grammar import Node
+from verify.lexing import Node
 
 
 @dataclass(frozen=True, slots=True)

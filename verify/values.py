@@ -13,7 +13,7 @@ from typing import Any
 
 import mpmath
 
-from verify.grammar import CIRCULAR, Node
+from verify.lexing import CIRCULAR, Node
 
 MAX_BITS = 40_000
 """Of a numerator or denominator that is still held exactly."""
