@@ -1,6 +1,6 @@
 """Rows of JSONL in, verdicts out: streaming, in order, and going on where it was.
 
-A verdict is written as soon as it and those before it are known. A rerun keeps the whole lines
+Verdicts are written some hundred at a time. A rerun keeps the whole lines
 of the output, cuts a last one that is not whole, and does the rows that are missing.
 """
 
@@ -11,6 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,8 @@ from promptcot.records import Domain, Outcome
 from verify.answers import AnswerVerifier, Judgement
 
 Row = Mapping[str, Any]
+TOGETHER = 256
+"""Rows whose verdicts are written together."""
 
 
 def verify_rows(input: Path, output: Path, workers: int = 0, wall_s: float = 2.0) -> str:
@@ -71,22 +74,13 @@ def _missing(rows: Iterator[Row], done: Counter[str]) -> Iterator[Row]:
 
 
 def _verdicts(rows: Iterator[Row], verifier: AnswerVerifier) -> Iterator[dict[str, Any]]:
-    """Verdicts in the order of the rows; what is no mathematics waits for nothing."""
-    pending: list[Row] = []
-    pairs = _math_pairs(rows, pending)
-    for judgement in verifier.judge_all(pairs):
-        while (row := pending.pop(0))["domain"] != Domain.MATH:
-            yield _not_yet(row)
-        yield _verdict(row, judgement)
-    for row in pending:
-        yield _not_yet(row)
-
-
-def _math_pairs(rows: Iterator[Row], pending: list[Row]) -> Iterator[tuple[str | None, str]]:
-    for row in rows:
-        pending.append(row)
-        if row["domain"] == Domain.MATH:
-            yield row["reference"], row["solution"]
+    """Verdicts in the order of the rows."""
+    while some := list(islice(rows, TOGETHER)):
+        pairs = [(r["reference"], r["solution"]) for r in some if r["domain"] == Domain.MATH]
+        judgements = iter(list(verifier.judge_all(pairs)))
+        for row in some:
+            is_math = row["domain"] == Domain.MATH
+            yield _verdict(row, next(judgements)) if is_math else _not_yet(row)
 
 
 def _verdict(row: Row, judgement: Judgement) -> dict[str, Any]:

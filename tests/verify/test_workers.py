@@ -11,6 +11,7 @@ import pytest
 from promptcot.protocols import Verifier
 from promptcot.records import Domain, Outcome, Problem
 from verify import AnswerVerifier
+from verify.symbolic import decide_symbolically
 from verify.workers import WorkerPool
 
 HANGING = """
@@ -113,6 +114,18 @@ def test_math_verify_is_the_last_resort_in_both_directions(verifier):
     wrong = verifier.judge(r"\begin{pmatrix}4\\7\end{pmatrix}", rf"\boxed{{{total}}}")
     assert (right.outcome, right.rule) == (Outcome.PASS, "math-verify")
     assert (wrong.outcome, wrong.rule) == (Outcome.FAIL, "math-verify")
+
+
+def test_nothing_that_reaches_math_verify_is_executed(verifier, tmp_path):
+    target = tmp_path / "made"
+    for payload in (
+        f"__import__('os').system('touch {target}')",
+        rf"\begin{{pmatrix}}open('{target}','w')\\1\end{{pmatrix}}+\begin{{pmatrix}}1\\2\end{{pmatrix}}",
+        rf"\mathrm{{open}}('{target}', 'w')",
+    ):
+        verifier.judge(r"\begin{pmatrix}1\\2\end{pmatrix}", rf"\boxed{{{payload}}}")
+        assert decide_symbolically("1", payload) is None or not target.exists()
+    assert not target.exists()
 
 
 def test_a_worker_has_less_than_a_gigabyte(verifier):
