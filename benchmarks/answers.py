@@ -74,9 +74,9 @@ def bundled_pairs() -> Pairs:
 
 def file_pairs(path: Path) -> Pairs:
     """Pairs of a file; a lone answer is compared with itself."""
-    rows = [json.loads(line) for line in open(path)]
     return [
-        (row.get("gold", row.get("answer")), row.get("pred", row.get("answer"))) for row in rows
+        (row.get("gold", row.get("answer", "")), row.get("pred", row.get("answer", "")))
+        for row in read(path)
     ]
 
 

@@ -17,7 +17,7 @@ from verify.shapes import Words, has_words
 FORMS = ("boxed", "stated", "bare", "closing")
 """All forms, as they are tried. ``boxed``: the last balanced box. ``stated``: "the answer is ...".
 ``bare``: the text is nothing but an answer. ``closing``: the last formula or bold text of a reply
-of at most ``MAX_REPLY`` characters."""
+of at most ``MAX_REPLY`` characters, or the only number of its last whole sentence."""
 MAX_REPLY = 400
 MAX_TEXT = 200_000
 """Characters at the end of a text in which a boxed answer is sought."""
@@ -103,16 +103,20 @@ def _balanced_end(text: str, start: int) -> int:
     return -1
 
 
-_VALUE = r"(?:is|are|=|:|：|est|是|为)?\s*(?:\\?\"|:)?\s*"
+_VALUE = r"\s*(?:is|are|=|:|：|est|是|为)?\s*(?:\\?\"|:)?\s*"
+_FINAL = re.compile(rf"final answer\**\s*(?:is|:){_VALUE}", re.IGNORECASE)
 _STATED = re.compile(
-    rf"(?:final answer\**\s*(?:is|:)|answer\s+is|answer\**\s*:\**"
-    rf"|答案\s*(?:是|为|：|:)|réponse est)\s*{_VALUE}",
+    rf"(?:answer\s+is|answer\**\s*:\**|答案\s*(?:是|为|：|:)|答え\s*(?:は|：|:)"
+    rf"|réponse est|respuesta es|antwort (?:ist|lautet)|risposta è|resposta é|ответ\s*:){_VALUE}",
     re.IGNORECASE,
 )
 _CONCLUDED = re.compile(
-    r"\b(?:therefore|thus|hence|so|consequently|answer:)\b[^.\n=]{0,200}?(?:\bis\b|\bare\b|=|\bequals\b|\b(?=-?\$?\d))",
+    r"(?:\b(?:therefore|thus|hence)\b|answer:)[^.\n=]{0,200}?(?:\bis\b|\bare\b|=|\bequals\b|\b(?=-?\$?\d))",
     re.IGNORECASE,
 )
+_FORMS_STATED = ((_FINAL, MAX_TAIL), (_STATED, MAX_REPLY), (_CONCLUDED, MAX_REPLY // 2))
+"""What states an answer, and how many characters before the end it still counts: a "so the answer
+is 5" in the middle of a long thought may be taken back in what was cut off."""
 _FORMULA_AHEAD = re.compile(
     r"\s*(?:\*\*(?P<bold>[^*\n]{1,400})\*\*|\$\$(?P<display>.{1,600}?)\$\$|\$(?P<inline>[^$]{1,600})\$"
     r"|\\\((?P<round>[^\n]{1,600}?)\\\)|\\\[(?P<square>.{1,600}?)\\\])",
@@ -121,13 +125,13 @@ _FORMULA_AHEAD = re.compile(
 
 
 def _stated(text: str) -> Extraction | None:
-    tail = text[-MAX_TAIL:]
-    for pattern in (_STATED, _CONCLUDED):
+    for pattern, reach in _FORMS_STATED:
+        tail = text[-reach:]
         for match in reversed(list(pattern.finditer(tail))):
             said = _ahead(tail, match.end(), is_short=len(text) <= MAX_REPLY)
             if said:
                 return Extraction(said, "stated")
-    bold = _BOLD_END.search(tail)
+    bold = _BOLD_END.search(text[-MAX_REPLY:])
     if bold is None:
         return None
     counted = _COUNTED.match(bold[1])
@@ -139,6 +143,11 @@ _COUNTED = re.compile(r"[-+]?\d[\d.,]*(?=\s?[\u3040-\u9fff]{1,4}$)")
 """A number with a counting word: 3页."""
 _EQUALS_END = re.compile(r"=\s*([-+]?\d[\d.,]*)\s?[\u3040-\u9fff]{0,4}\s*$")
 _COUNTED_END = re.compile(r"([-+]?\d[\d.,]*)[\u3040-\u9fff]{1,4}。\s*$")
+
+_LAST_SENTENCE = re.compile(
+    r"(?:^|[.!?。।؟\n]\s)([^.!?。।؟\n]{1,200}(?:\.\d[^.!?。।؟\n]{0,100})?)[.。।]+\s*$"
+)
+_NUMBER = re.compile(r"(?<![\w.,/^*+-])-?\d+(?:[.,]\d+)*(?![\w/^*]|[.,]\d)")
 
 
 def _ahead(text: str, start: int, is_short: bool) -> str | None:
@@ -154,6 +163,8 @@ def _ahead(text: str, start: int, is_short: bool) -> str | None:
     if end is None and not is_short:
         return None
     said = text[start : end.start() if end else len(text)].strip(' *"$,')
+    counted = _COUNTED.match(said)
+    said = counted[0] if counted else said
     if not said or len(said) > MAX_ANSWER // 4 or isinstance(read(unify(said)), Words):
         return said if 0 < len(said) <= 20 and re.fullmatch(r"\(?\w+\)?", said) else None  # noqa: PLR2004
     return said
@@ -163,14 +174,14 @@ def _bare(text: str) -> Extraction | None:
     lines = [line for line in text.splitlines() if line.strip()]
     if not text or len(text) > MAX_ANSWER or (len(lines) > 1 and r"\begin" not in text):
         return None
-    is_one = len(text) <= MAX_REPLY // 2 and not _FORMULA_WITHIN.search(text)
+    is_one = len(text) <= MAX_REPLY // 2 and not _NOT_BARE.search(text)
     if _is_wholly_formula(text) or is_one:
         return Extraction(text, "bare")
     return None
 
 
-_FORMULA_WITHIN = re.compile(
-    r"[A-Za-z]{2,}[ :].*(?<!\\)\$[^$]+\$|\*\*|\\\[|\\\(.*\\\)|[\u0600-\u9fff]{2}"
+_NOT_BARE = re.compile(  # a formula in a sentence, bold, other scripts, two sentences
+    r"[.!?]\s+[A-Z]|[A-Za-z]{2,}[ :].*(?<!\\)\$[^$]+\$|\*\*|\\\[|\\\(.*\\\)|[\u0600-\u9fff]{2}"
 )
 
 
@@ -185,9 +196,11 @@ def _closing(text: str) -> Extraction | None:
     if at_end:
         return Extraction(at_end[1], "closing")
     found = list(_FORMULA_AHEAD.finditer(text))
-    if not found:
-        return None
-    return Extraction(next(group for group in found[-1].groups() if group), "closing")
+    if found:
+        return Extraction(next(group for group in found[-1].groups() if group), "closing")
+    sentence = _LAST_SENTENCE.search(text)
+    numbers = _NUMBER.findall(sentence[1]) if sentence else []
+    return Extraction(numbers[0], "closing") if len(numbers) == 1 else None
 
 
 _FINDERS: Mapping[str, Callable[[str], Extraction | None]] = {

@@ -24,6 +24,8 @@ LONG = "We look at the next case and find a number that is too large. " * 20
         (LONG + "**Answer:** 17\n", "17", "stated"),
         (LONG + "Therefore, the sum is 40.", "40", "stated"),
         (LONG + "and so **99**.", "99", "stated"),
+        ("所以，一共有 **3页**。", "3", "stated"),
+        ("We have 56 + 11. In all there are 67 shirts in the shop.", "67", "closing"),
         (r"$x=11$", r"$x=11$", "bare"),
         (r"\frac{3}{4}", r"\frac{3}{4}", "bare"),
         ("One of the roots that we look for is equal to: $\\sqrt{2}$", r"\sqrt{2}", "closing"),
@@ -39,6 +41,9 @@ def test_an_answer_is_found_by_a_named_form(text, answer, form):
     [
         LONG + "so we get 12 and then 13",
         LONG + "The answer is 12",  # of 123?
+        LONG + "So x is 5. Now we look at what comes next, with y",
+        LONG + "So the answer is 5. But wait: " + LONG,
+        LONG + "There are 7 of them.",
         LONG + r"so \boxed{12} or rather \boxed{1",
         r"<think> it may be \boxed{4}",
         LONG,
