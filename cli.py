@@ -24,6 +24,7 @@ COMMANDS = """usage: python cli.py COMMAND [--config FILE.yaml ...] [--KEY VALUE
 
   em         cold start, rounds of E-step and M-step, held-out figures, new problems
   make       one round of rows: annotate, rationales, compose, held_out
+  verify     rows in, verdicts out: are the answers right?
   fit        train: EStepModule or MStepModule, by Lightning
   validate   the loss on other rows
   test       the same, once training is over
@@ -62,8 +63,20 @@ def main(args: Sequence[str]) -> None:
             from promptcot.command_line import em_command
 
             em_command(rest, Path(__file__).resolve())
+        case ["verify", *rest]:
+            verify(rest)
         case _:
             train()
+
+
+def verify(args: Sequence[str]) -> None:
+    """``cli.py verify``: verify the rows of a file."""
+    from promptcot.command_line import Parser
+    from verify.rows import verify_rows
+
+    parser = Parser(prog="cli.py verify", description=verify_rows.__doc__)
+    parser.add_function_arguments(verify_rows, as_positional=False)
+    sys.stderr.write(verify_rows(**parser.parse_args(list(args)).as_dict()) + "\n")
 
 
 def train() -> Any:  # noqa: ANN401

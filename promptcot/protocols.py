@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from promptcot.records import Problem, Verdict
+
 Piece = str | tuple[int, ...]
 """Text, tokenised on its own with no token merged across its edges, or token ids as sampled."""
 
@@ -161,3 +163,12 @@ class Engine(Generator, Scorer, Protocol):
 
 OpenEngine = Callable[[str], Engine]
 """Opens an engine on a folder of weights or the name of a served model; YAML names the class."""
+
+
+@runtime_checkable
+class Verifier(Protocol):
+    """Decides whether a solution is right. Never raises on what a model wrote, and never hangs."""
+
+    def __call__(self, problem: Problem, solution: str) -> Verdict:
+        """The verdict on a whole completion or a bare answer."""
+        ...

@@ -72,3 +72,20 @@ class Annotation:
     def from_row(row: Mapping[str, Any]) -> Annotation:
         """The annotation in a row written by ``to_row``; other fields are ignored."""
         return Annotation(Problem.from_row(row), row["rationale"], row["reward"])
+
+
+class Outcome(StrEnum):
+    """What a verifier says of a solution."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNDECIDED = "undecided"
+    """It cannot know; never to be counted as either of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A verifier's outcome for one solution, and in ``detail`` why."""
+
+    outcome: Outcome
+    detail: str = ""

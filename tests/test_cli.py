@@ -57,7 +57,14 @@ def fit(model, corpus, folder, *more):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], [], ["em", "--help"], ["make", "--help"], ["make", "compose", "--help"]],
+    [
+        ["--help"],
+        [],
+        ["em", "--help"],
+        ["make", "--help"],
+        ["make", "compose", "--help"],
+        ["verify", "--help"],
+    ],
     ids=" ".join,
 )
 def test_help_of_the_light_commands_teaches_and_loads_nothing_heavy(arguments):

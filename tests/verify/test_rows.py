@@ -1,0 +1,121 @@
+"""``cli.py verify``: rows in, verdicts out, as real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tiny_run import CHECKOUT, command, write_jsonl
+
+
+def verify(source, output, *more):
+    return subprocess.run(
+        command("verify", "--input", str(source), "--output", str(output), *more),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def math(number, reference, solution):
+    return {"id": number, "domain": "math", "reference": reference, "solution": solution}
+
+
+def died(pids):
+    """Whether processes end within three seconds; a dead one that nobody waited for is empty."""
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        files = [Path(f"/proc/{pid}/cmdline") for pid in pids]
+        if not any(file.exists() and file.read_bytes() for file in files):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def many(count):
+    return [
+        math(str(n), rf"\frac{{{n}}}{{7}}", rf"So \boxed{{{n}/7 + {n % 2}\cdot y - {n % 2}y}}")
+        for n in range(count)
+    ]
+
+
+def without_seconds(path):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(path)]
+
+
+def test_every_row_gets_a_verdict_in_order_and_the_counts_are_told(tmp_path):
+    write_jsonl(
+        tmp_path / "in.jsonl",
+        [
+            math("a", "12", r"We get \boxed{12}."),
+            {"id": "b", "domain": "code", "language": "python", "solution": "print(1)"},
+            math("c", "12", r"We get \boxed{13}."),
+            math("d", None, "5"),
+            math("e", "5", "9^{9^{9^{9}}}"),
+        ],
+    )
+    ended = verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--workers", "1")
+    assert ended.returncode == 0, ended.stderr
+    assert "5 rows -> " in ended.stderr
+    assert "1 pass, 1 fail, 3 undecided" in ended.stderr
+    told = [(row["id"], row["outcome"]) for row in rows(tmp_path / "out.jsonl")]
+    undecided = [("d", "undecided"), ("e", "undecided")]
+    assert told == [("a", "pass"), ("b", "undecided"), ("c", "fail"), *undecided]
+    assert "programs are not verified yet" in rows(tmp_path / "out.jsonl")[1]["detail"]
+    assert rows(tmp_path / "out.jsonl")[0]["answer"] == "12"
+
+
+def test_after_a_kill_the_rerun_s_output_equals_an_undisturbed_one(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", many(1500))
+    assert verify(tmp_path / "in.jsonl", tmp_path / "whole.jsonl").returncode == 0
+    output = tmp_path / "out.jsonl"
+    for share in (0.1, 0.4):
+        arguments = ("verify", "--input", str(tmp_path / "in.jsonl"), "--output", str(output))
+        with subprocess.Popen(
+            command(*arguments), cwd=CHECKOUT, stderr=subprocess.DEVNULL
+        ) as child:
+            wanted = share * (tmp_path / "whole.jsonl").stat().st_size
+            while not output.exists() or output.stat().st_size < wanted:
+                time.sleep(0.01)
+            children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+            os.kill(child.pid, signal.SIGKILL)
+        assert len(children) >= 1
+        assert died(children)
+        with open(output, "ab") as file:
+            file.write(b'{"id": "cut')
+    assert verify(tmp_path / "in.jsonl", output).returncode == 0
+    assert without_seconds(output) == without_seconds(tmp_path / "whole.jsonl")
+    assert len(rows(output)) == 1500
+
+
+def test_mistakes_are_told_in_a_sentence(tmp_path):
+    assert "there is no file" in verify(tmp_path / "none.jsonl", tmp_path / "out.jsonl").stderr
+    for line, said in [
+        ('{"id": "a"', "line 1: not a whole JSON object"),
+        ('{"domain": "math"}', "not a JSON object with an id"),
+        ('{"id": "a", "domain": "art"}', "the domain is 'art'"),
+        ('{"id": "a", "domain": "math", "reference": "5"}', "needs a text as `solution`"),
+    ]:
+        (tmp_path / "in.jsonl").write_text(line + "\n")
+        ended = verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+        assert ended.returncode == 2
+        assert said in ended.stderr
+        assert "Traceback" not in ended.stderr
+    (tmp_path / "out.jsonl").write_text(json.dumps({"x": 1}) + "\n")
+    (tmp_path / "in.jsonl").write_text(json.dumps(math("a", "5", "5")) + "\n")
+    assert "is no verdict" in verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl").stderr
+
+
+def test_surrogates_and_null_bytes_do_not_stop_the_command(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", [math("a", "5", "5\x00\ud800"), math("b", "5", "\ud800")])
+    ended = verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert ended.returncode == 0, ended.stderr
+    assert len(rows(tmp_path / "out.jsonl")) == 2

@@ -1,0 +1,250 @@
+"""Whether two answers mean the same, by one documented rule a pair of kinds; symmetric by build.
+
+``Unknown`` is raised where a rule would have to guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from verify.equality import are_equal, names_of, renamed
+from verify.lexing import Node
+from verify.relations import PAIR, are_one, assigned, interval_of
+from verify.shapes import Based, Clock, Formula, Items, Matrix, Relation, Shape, Tuple, Union, Words
+from verify.units import scale_between
+
+MAX_WORDS = 3
+"""Answers in so few words are compared letter by letter; longer ones are prose, and unknown."""
+
+
+class Unknown(ValueError):
+    """No rule decides."""
+
+
+def same(a: Shape, b: Shape) -> bool:
+    """Whether two answers mean the same.
+
+    Raises:
+        Unknown: No rule decides (and ``TooLarge``, ``Undefined`` of values.py).
+    """
+    a, b = simplified(a), simplified(b)
+    if a == b:
+        return True
+    if _rank(a) > _rank(b):
+        a, b = b, a
+    return _RULES[type(a)](a, b)
+
+
+def _rank(shape: Shape) -> int:
+    return list(_RULES).index(type(shape))
+
+
+def simplified(shape: Shape) -> Shape:
+    """Inequalities in a name as intervals, lists of them as unions, lists of one as their item."""
+    if isinstance(shape, Relation):
+        return interval_of(shape) or shape
+    if isinstance(shape, Items) and len(shape.parts) == 1:
+        return simplified(shape.parts[0])
+    if isinstance(shape, Items) and not shape.is_set and shape.parts:
+        parts = [simplified(part) for part in shape.parts]
+        if any(isinstance(p, Tuple) and isinstance(q, Relation) and "=" not in q.signs
+               for p, q in zip(parts, shape.parts, strict=True)):  # fmt: skip
+            return Union(tuple(_solved(part) for part in parts))
+    return shape
+
+
+def _solved(shape: Shape) -> Shape:
+    if isinstance(shape, Relation) and shape.signs == ("=",):
+        return Items((shape.sides[1],), is_set=True)
+    return shape
+
+
+def _clock(a: Clock, b: Shape) -> bool:
+    """Times of day by their seconds; where both could be ratios, as ratios."""
+    if isinstance(b, Clock):
+        return a.seconds == b.seconds and (a.is_time or b.is_time or a.ratio == b.ratio)
+    return a.ratio is not None and same(a.ratio, b)
+
+
+def _words(a: Words, b: Shape) -> bool:
+    if a.text.startswith("choice "):
+        letter = a.text.removeprefix("choice ")
+        if isinstance(b, Formula):
+            return b.node == ("sym", letter) or (letter == "E" and b.node == ("e",))
+        return isinstance(b, Words) and b.text in {letter.lower(), a.text}
+    said = len(a.text.split())
+    other = len(b.text.split()) if isinstance(b, Words) else 0
+    if isinstance(b, Formula) and b.node[0] == "sym" and a.text == str(b.node[1]).lower():
+        raise Unknown("a word or a name")
+    if said <= MAX_WORDS and other <= MAX_WORDS and "=" not in a.text and "<" not in a.text:
+        return False
+    raise Unknown("an answer in prose")
+
+
+def _based(a: Based, b: Shape) -> bool:
+    """Digits in two bases by their value; a number without a base is another answer."""
+    return isinstance(b, Based) and int(a.digits, a.base) == int(b.digits, b.base)
+
+
+def _formulas(a: Formula, b: Shape) -> bool:
+    if not isinstance(b, Formula):
+        return False
+    scale = scale_between(a.unit, b.unit)
+    if scale is None:
+        return False
+    left, right = a.node, b.node
+    if scale != 1:
+        left = ("*", left, ("num", scale, -1))
+    if a.percent != b.percent:
+        percent, plain = (left, right) if a.percent else (right, left)
+        return are_equal(percent, plain) or are_equal(_hundredth(percent), plain)
+    left, right = _same_angle(left, right), _same_angle(right, left)
+    return are_equal(left, right) or _same_family(left, right)
+
+
+def _hundredth(node: Node) -> Node:
+    if node[0] == "num" and node[2] >= 0:
+        return ("num", node[1] / 100, node[2] + 2)
+    return ("/", node, ("num", Fraction(100), -1))
+
+
+def _same_angle(node: Node, other: Node) -> Node:
+    """An angle in degrees as radians, where the other formula has a pi and no degrees."""
+    if _has(node, "deg") and not _has(other, "deg") and _has(other, "pi"):
+        return ("/", ("*", node, ("pi",)), ("num", Fraction(180), -1))
+    return node
+
+
+def _has(node: Node, kind: str) -> bool:
+    return node[0] == kind or any(_has(c, kind) for c in node[1:] if isinstance(c, tuple))
+
+
+def _same_family(a: Node, b: Node) -> bool:
+    """Families of angles with a whole number in them, under another name: k pi and n pi."""
+    ours, theirs = names_of(a) - names_of(b), names_of(b) - names_of(a)
+    if len(ours) != 1 or len(theirs) != 1 or not ours | theirs <= set("knmlt"):
+        return False
+    if not (_has(a, "pi") and _has(b, "pi")):
+        return False
+    return are_equal(renamed(a, *ours, *theirs), b)
+
+
+def _relation(a: Relation, b: Shape) -> bool:
+    if isinstance(b, Relation):
+        return are_one(a, b, same)
+    value = assigned(a, same)
+    return value is not None and same(value, b)
+
+
+def _matrix(a: Matrix, b: Shape) -> bool:
+    if isinstance(b, Matrix):
+        shape = [len(row) for row in a.rows]
+        if shape != [len(row) for row in b.rows]:
+            return False
+        pairs = zip(a.rows, b.rows, strict=True)
+        return all(all(map(same, left, right)) for left, right in pairs)
+    if isinstance(b, Tuple) and (len(a.rows) == 1 or all(len(row) == 1 for row in a.rows)):
+        entries = [part for row in a.rows for part in row]
+        return len(entries) == len(b.parts) and all(map(same, entries, b.parts))
+    return False
+
+
+def _tuple(a: Tuple, b: Shape) -> bool:
+    if isinstance(b, Tuple):
+        if len(a.parts) != len(b.parts):
+            return False
+        if len(a.parts) == PAIR and not _same_brackets(a, b):
+            return False
+        return all(map(same, a.parts, b.parts)) or _same_line(a, b)
+    if isinstance(b, Items) and not b.is_set:
+        return len(a.parts) == len(b.parts) and all(map(same, a.parts, b.parts))
+    return False
+
+
+def _same_line(a: Tuple, b: Tuple) -> bool:
+    """Points that depend on one parameter, under another name: (x, 2x) and (t, 2t)."""
+    nodes = [[p.node for p in shape.parts if isinstance(p, Formula)] for shape in (a, b)]
+    if len(nodes[0]) != len(a.parts) or len(nodes[1]) != len(b.parts):
+        return False
+    ours, theirs = (frozenset().union(*map(names_of, part)) for part in nodes)
+    if len(ours - theirs) != 1 or len(theirs - ours) != 1:
+        return False
+    old, new = *(ours - theirs), *(theirs - ours)
+    return all(are_equal(renamed(x, old, new), y) for x, y in zip(*nodes, strict=True))
+
+
+def _same_brackets(a: Tuple, b: Tuple) -> bool:
+    """Of intervals; at an infinite end no bracket includes anything."""
+    ends = zip(a.brackets, b.brackets, a.parts, strict=False)
+    return all(
+        left == right or (isinstance(part, Formula) and _has(part.node, "infty"))
+        for left, right, part in ends
+    )
+
+
+def _collections(a: Shape, b: Shape) -> bool:
+    if isinstance(a, Union) or isinstance(b, Union):
+        return _matched(_joined(a), _joined(b))
+    if isinstance(a, Items) and isinstance(b, Items):
+        left, right = _flat(a), _flat(b)
+        if a.is_set or b.is_set:
+            left, right = _distinct(left), _distinct(right)
+        return _matched(left, right)
+    return False
+
+
+def _joined(shape: Shape) -> list[Shape]:
+    """Parts of a union: its intervals, and the elements of all its sets."""
+    parts: list[Shape] = []
+    for part in shape.parts if isinstance(shape, Union) else (shape,):
+        if isinstance(part, Union):
+            parts.extend(_joined(part))
+        else:
+            parts.extend(part.parts if isinstance(part, Items) else [part])
+    return _distinct(parts)
+
+
+def _flat(items: Items) -> list[Shape]:
+    found: list[Shape] = []
+    for part in items.parts:
+        found.extend(_flat(part) if isinstance(part, Items) and not part.is_set else [part])
+    return found
+
+
+def _distinct(parts: list[Shape]) -> list[Shape]:
+    kept: list[Shape] = []
+    for part in parts:
+        if not any(same(part, other) for other in kept):
+            kept.append(part)
+    return kept
+
+
+def _matched(left: list[Shape], right: list[Shape]) -> bool:
+    """Whether the parts of two collections pair off; exactly equal parts first."""
+    if len(left) != len(right):
+        return False
+    rest = list(right)
+    for part in sorted(left, key=lambda shape: shape not in rest):
+        partner = next((other for other in rest if part == other), None)
+        if partner is None:
+            partner = next((other for other in rest if same(part, other)), None)
+        if partner is None:
+            return False
+        rest.remove(partner)
+    return True
+
+
+_RULES: dict[type, Callable[[Any, Shape], bool]] = {
+    Clock: _clock,
+    Words: _words,
+    Based: _based,
+    Relation: _relation,
+    Matrix: _matrix,
+    Tuple: _tuple,
+    Union: _collections,
+    Items: _collections,
+    Formula: _formulas,
+}
+"""The rule for a pair of kinds is that of the first in this order."""

@@ -1,0 +1,122 @@
+"""Shapes that have no parts, from their text: formulas, words, digits in a base, times, ratios.
+
+Each reader returns None where the text is of another kind.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from verify.grammar import parse
+from verify.lexing import FUNCTIONS, GREEK
+from verify.notation import split_top
+from verify.shapes import Based, Clock, Formula, Items, Shape, Tuple, Words
+from verify.units import split_unit
+
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|rm)\s*\{([^{}]*)\}")
+_BASED = re.compile(
+    r"^([0-9A-Za-z.]*\d[0-9A-Z]*)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\d{1,2})\s*\}?\s*\}|(\d{1,2}))$"
+)
+_WORD = re.compile(
+    r"(?<![\\A-Za-z_{])[A-Za-z]{2,}(?= [A-Za-z(\\]|$)|(?<= )[A-Za-z]{2,}(?![A-Za-z])"
+)
+_COMMON = frozenset(
+    ["yes", "no", "true", "false", "even", "odd", "both", "left", "right", "less", "more", "all"]
+)
+_BASES = range(2, 37)
+_CLOCK = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?m\.?)?$", re.IGNORECASE)
+_CHOICE = re.compile(r"^\(?([A-J])\)\s*[.:]?\s*\S.*$|^([A-J])\s*[.:]\s*\S.*$")
+_NUMBERS = "one two three four five six seven eight nine ten eleven twelve"
+SYNONYMS = {
+    "infinitely many": r"\infty",
+    "infinite": r"\infty",
+    "infinity": r"\infty",
+    "zero": "0",
+    **{word: str(number) for number, word in enumerate(_NUMBERS.split(), 1)},
+}
+_REALS = frozenset(["all real numbers", "all reals"])
+_EMPTY = frozenset(["no solution", "no solutions", "none", "empty set", "the empty set"])
+
+
+def words(text: str) -> Words:
+    """The answer as words."""
+    said = re.sub(r"\\[a-zA-Z]+|[^\w\s<>=/+-]", " ", _TEXT.sub(r" \1 ", text))
+    return Words(" ".join(said.lower().split()))
+
+
+def read_synonym(text: str) -> Shape | None:
+    """A word for a number, the empty set, or all real numbers."""
+    said = words(text).text
+    if said in SYNONYMS and not re.search(r"\d", text):
+        return Formula(parse(SYNONYMS[said]))
+    if re.fullmatch(r"\\mathbb\s*\{\s*R\s*\}|\\R", text) or said in _REALS:
+        return Tuple((Formula(("neg", ("infty",))), Formula(("infty",))))
+    if text == r"\emptyset" or said in _EMPTY:
+        return Items((), is_set=True)
+    return None
+
+
+def read_based(text: str) -> Shape | None:
+    """Digits with their base as a subscript."""
+    found = _BASED.match(text)
+    if found is None or re.match("[a-zA-Z]", text):
+        return None
+    base = int(found[2] or found[3])
+    return Based(found[1].upper(), base) if base in _BASES else None
+
+
+def read_clock(text: str) -> Shape | None:
+    """A time of day."""
+    found = _CLOCK.match(_TEXT.sub(r"\1", text))
+    if found is None or int(found[2]) > 59:  # noqa: PLR2004
+        return None
+    hours, minutes, seconds = int(found[1]), int(found[2]), int(found[3] or 0)
+    if found[4]:
+        hours = hours % 12 + (12 if found[4].lower() == "p" else 0)
+    is_time = bool(found[3] or found[4])
+    ratio = None if is_time or not minutes else Formula(parse(text))
+    return Clock(hours * 3600 + minutes * 60 + seconds, is_time, ratio)
+
+
+def read_ratio(text: str) -> Shape | None:
+    """A ratio of three numbers or more, by their sizes beside the last."""
+    parts = split_top(text, ":")
+    if len(parts) <= 2 or re.search(r"[=<>]|\\(?:le|ge|ne|approx)\b", text):  # noqa: PLR2004
+        return None
+    last = parse(parts[-1])
+    return Tuple(tuple(Formula(("/", parse(part), last)) for part in parts), "::")
+
+
+def read_minutes(text: str) -> Shape | None:
+    """An angle in degrees and minutes."""
+    found = re.match(r"^(\d{1,3})\s*\\deg\s*(\d{1,2})\s*(?:'|\^\s*\{?\\prime\}?)$", text)
+    if found is None:
+        return None
+    return Formula(("deg", ("num", int(found[1]) + Fraction(int(found[2]), 60), -1)))
+
+
+def read_choice(text: str) -> Shape | None:
+    """A lettered choice with its text: (C) 12."""
+    found = _CHOICE.match(_TEXT.sub(r"\1", text).strip())
+    return None if found is None or "," in text else Words(f"choice {found[1] or found[2]}")
+
+
+def _is_prose(text: str) -> bool:
+    """Whether a text has English words in a row, whose letters are no product of names."""
+    found = [word for word in _WORD.findall(text) if word not in FUNCTIONS and word not in GREEK]
+    return len(found) > 1 or any(word.lower() in _COMMON for word in found)
+
+
+def read_formula(text: str) -> Shape | None:
+    """A number or an expression, with its unit or percent sign."""
+    text = re.sub(r"\\text\s*\{\s*(sin|cos|tan|log|ln|max|min|gcd|lcm)\s*\}", r"\\\1 ", text)
+    percent = re.search(r"(?:\\?%|\\text\s*\{\s*(?:percent|pct)\s*\}|\s(?:percent|pct))\s*$", text)
+    if percent:
+        return Formula(parse(text[: percent.start()]), percent=True)
+    ordinal = re.match(r"^(\d+)\s*(?:st|nd|rd|th)\b(?: [A-Za-z]+)?$", text)
+    value, unit = (ordinal[1], "") if ordinal else split_unit(text)
+    if _is_prose(value):
+        return None
+    value = re.sub(r"(?<=\d)\s+(\d+)\s*/\s*(\d+)$", r"\\frac{\1}{\2}", value)
+    return Formula(parse(re.sub(r"^-\s*", "-", value)), unit)
