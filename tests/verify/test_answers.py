@@ -261,7 +261,11 @@ def test_a_changed_digit_is_never_equal():
             assert decide(reference, changed).outcome is not PASS, changed
 
 
-PIECES = r"\frac { } ( ) [ ] ^ _ \pm \cup \sqrt , ; : = < \le 9 0 - ! % \text{ x e \infty & | \{ \} \sum f(".split()
+_PIECES = (
+    r"\frac { } ( ) [ ] ^ _ \pm \cup \sqrt , ; : = < \le 9 0 - ! % \text{ x e \infty & | "
+    r"\{ \} \sum f("
+)
+PIECES = _PIECES.split()
 
 
 def test_no_mutation_raises_or_depends_on_the_direction():
