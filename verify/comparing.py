@@ -11,9 +11,11 @@ from typing import Any
 
 from verify.equality import are_equal, names_of, renamed
 from verify.lexing import Node
+from verify.matching import pairs_off
 from verify.relations import PAIR, are_one, assigned, interval_of
 from verify.shapes import Based, Clock, Formula, Items, Matrix, Relation, Shape, Tuple, Union, Words
 from verify.units import scale_between
+from verify.values import TooLarge, Undefined
 
 MAX_WORDS = 3
 """Answers in so few words are compared letter by letter; longer ones are prose, and unknown."""
@@ -74,11 +76,10 @@ def _words(a: Words, b: Shape) -> bool:
         if isinstance(b, Formula):
             return b.node == ("sym", letter) or (letter == "E" and b.node == ("e",))
         return isinstance(b, Words) and b.text in {letter.lower(), a.text}
-    said = len(a.text.split())
-    other = len(b.text.split()) if isinstance(b, Words) else 0
     if isinstance(b, Formula) and b.node[0] == "sym" and a.text == str(b.node[1]).lower():
         raise Unknown("a word or a name")
-    if said <= MAX_WORDS and other <= MAX_WORDS and "=" not in a.text and "<" not in a.text:
+    texts = [shape.text for shape in (a, b) if isinstance(shape, Words)]
+    if all(len(text.split()) <= MAX_WORDS and not set("=<") & set(text) for text in texts):
         return False
     raise Unknown("an answer in prose")
 
@@ -222,18 +223,35 @@ def _distinct(parts: list[Shape]) -> list[Shape]:
 
 
 def _matched(left: list[Shape], right: list[Shape]) -> bool:
-    """Whether the parts of two collections pair off; exactly equal parts first."""
+    """Whether the parts of two collections pair off, in whatever order they stand.
+
+    Raises:
+        Unknown: They do only if parts are equal of which nobody knows it.
+    """
     if len(left) != len(right):
         return False
-    rest = list(right)
-    for part in sorted(left, key=lambda shape: shape not in rest):
-        partner = next((other for other in rest if part == other), None)
-        if partner is None:
-            partner = next((other for other in rest if same(part, other)), None)
-        if partner is None:
-            return False
-        rest.remove(partner)
-    return True
+    common = [part for part in left if part in right]
+    for part in common:
+        if part in left and part in right:
+            left, right = _without(left, part), _without(right, part)
+    known = [[_same_or_none(a, b) for b in right] for a in left]
+    if pairs_off([[is_same is True for is_same in row] for row in known]):
+        return True
+    if pairs_off([[is_same is not False for is_same in row] for row in known]):
+        raise Unknown("parts of which no rule decides")
+    return False
+
+
+def _without(parts: list[Shape], part: Shape) -> list[Shape]:
+    place = parts.index(part)
+    return parts[:place] + parts[place + 1 :]
+
+
+def _same_or_none(a: Shape, b: Shape) -> bool | None:
+    try:
+        return same(a, b)
+    except (Unknown, TooLarge, Undefined):
+        return None
 
 
 _RULES: dict[type, Callable[[Any, Shape], bool]] = {

@@ -64,10 +64,17 @@ def _is_word(text: str) -> bool:
 
 
 def decide(reference: str, answer: str) -> Decision:
-    """The decision by the rules; ``undecided`` with a reason where none knows."""
-    quick = decide_quickly(reference, answer)
-    if quick is not None:
-        return quick
+    """The decision by the rules; ``undecided`` with a reason where none knows. Never raises."""
+    try:
+        return decide_quickly(reference, answer) or _by_rules(reference, answer)
+    except RecursionError:
+        return Decision(Outcome.UNDECIDED, "size", "nested too deep")
+    except Exception as error:  # model text must not stop a run, whatever we overlooked
+        said = f"{type(error).__name__}: {error}"[:200]
+        return Decision(Outcome.UNDECIDED, "error", said)
+
+
+def _by_rules(reference: str, answer: str) -> Decision:
     left, right = unify(reference), unify(answer)
     reason: Exception | None = None
     rule = "unknown"

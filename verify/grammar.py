@@ -252,7 +252,7 @@ class _Parser:
     def argument(self) -> Node:
         r"""A group, or one digit or letter: \frac12 is a half."""
         token = self.peek()
-        if token and token[0].isdigit() and len(token) > 1:
+        if token.isdigit() and len(token) > 1:
             self.tokens[self.place] = token[1:]
             return number(token[0])
         return self.primary()

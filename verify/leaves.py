@@ -25,6 +25,7 @@ _COMMON = frozenset(
     ["yes", "no", "true", "false", "even", "odd", "both", "left", "right", "less", "more", "all"]
 )
 _BASES = range(2, 37)
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CLOCK = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?m\.?)?$", re.IGNORECASE)
 _CHOICE = re.compile(r"^\(?([A-J])\)\s*[.:]?\s*\S.*$|^([A-J])\s*[.:]\s*\S.*$")
 _NUMBERS = "one two three four five six seven eight nine ten eleven twelve"
@@ -63,7 +64,9 @@ def read_based(text: str) -> Shape | None:
     if found is None or re.match("[a-zA-Z]", text):
         return None
     base = int(found[2] or found[3])
-    return Based(found[1].upper(), base) if base in _BASES else None
+    digits = found[1].upper()
+    has_value = base in _BASES and all(_DIGITS.find(digit) in range(base) for digit in digits)
+    return Based(digits, base) if has_value else None
 
 
 def read_clock(text: str) -> Shape | None:

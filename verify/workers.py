@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -25,7 +26,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 START_S = 120.0
 """Longest time that a worker may take to start, or to import sympy."""
 MAX_DEATHS = 3
-"""Workers that may die of one answer before it is undecided."""
+"""Workers that may crash at one answer before it is undecided, or while they start."""
+MAX_KILLS = 50
+"""Workers that others may kill at one answer before it is undecided."""
 
 Pair = tuple[str, str]
 Decided = tuple[int, Decision, float]
@@ -46,7 +49,7 @@ class Worker:
         )
         self.is_ready = False
         self.job: tuple[int, Pair, int] | None = None
-        """Number and pair of the answer that it is at, and how many workers died of it."""
+        """Number and pair of the answer that it is at, and what the deaths at it count so far."""
         self.deadline = time.monotonic() + START_S
         self.asked = 0.0
         self._rest = b""
@@ -77,6 +80,13 @@ class Worker:
             return None
         *lines, self._rest = (self._rest + said).split(b"\n")
         return [json.loads(line) for line in lines]
+
+    def ended_by(self) -> int:
+        """Its exit status, negative for a signal; 0 where it closed its output but lives on."""
+        try:
+            return self.process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return 0
 
     def kill(self) -> None:
         """End it, whatever it does."""
@@ -224,15 +234,17 @@ class WorkerPool:
         if self._failed_starts >= MAX_DEATHS:
             self.close()
             raise RuntimeError(
-                "a worker that verifies answers died while it started: is math-verify installed "
+                "a worker that verifies answers died while it started: is the installation whole "
                 "(make setup)?"
             )
+        was_killed = worker.ended_by() == -signal.SIGKILL
         self._replace(worker)
         if job is None:
             return
         number, pair, deaths = job
-        if deaths + 1 < MAX_DEATHS:
-            self._waiting.append((number, pair, deaths + 1))
+        deaths += 1 if was_killed else MAX_KILLS // MAX_DEATHS + 1
+        if deaths < MAX_KILLS:
+            self._waiting.append((number, pair, deaths))
         else:
             decision = Decision(Outcome.UNDECIDED, "death", "the process died of it")
             yield number, decision, time.monotonic() - worker.asked

@@ -1,5 +1,6 @@
 """Equality of final answers: a few cases a rule, in both directions, without a process."""
 
+import random
 import re
 import time
 
@@ -145,7 +146,7 @@ UNEQUAL = {
         ("b < a < d < c", "a < b < c < d"),
     ],
     "matrices": [(r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \end{pmatrix}")],
-    "bases": [("1010_2", "1010"), ("12_5", "12_6")],
+    "bases": [("1010_2", "1010"), ("12_5", "12_6"), ("4343_6", "4393_6")],
     "words": [(r"\text{oddd}", "odd"), ("even", "5"), ("odd", "even"), ("no", "on")],
 }
 
@@ -258,3 +259,23 @@ def test_a_changed_digit_is_never_equal():
             other = (int(digit[0]) % 9) + 1
             changed = reference[: digit.start()] + str(other) + reference[digit.end() :]
             assert decide(reference, changed).outcome is not PASS, changed
+
+
+_PIECES = (
+    r"\frac { } ( ) [ ] ^ _ \pm \cup \sqrt , ; : = < \le 9 0 - ! % \text{ x e \infty & | "
+    r"\{ \} \sum f("
+)
+PIECES = _PIECES.split()
+
+
+def test_no_mutation_raises_or_depends_on_the_direction():
+    draw = random.Random(0)
+    answers = [answer for pairs in EQUAL.values() for pair in pairs for answer in pair]
+    for _ in range(1500):
+        text = draw.choice(answers)
+        for _ in range(draw.randint(1, 4)):
+            place = draw.randint(0, len(text))
+            text = text[:place] + draw.choice(PIECES) + text[place + draw.randint(0, 1) :]
+        other = draw.choice(answers)
+        assert both_ways(text, other) in Outcome
+        assert decide(text, other).rule != "error"
