@@ -101,6 +101,8 @@ def _gain(before: Point, after: Point) -> str:
     if found is None:
         return "-"
     mean, (low, high) = found
+    if low == high:  # a single problem: nothing is known of the spread
+        return f"{mean:+.2f}"
     return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
