@@ -16,7 +16,7 @@ from pathlib import Path
 from string import Template
 
 from promptcot.protocols import Piece, Target
-from promptcot.records import Annotation, Domain, Problem
+from promptcot.records import Domain, Problem
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAMES = tuple(sorted(path.stem for path in TEMPLATES.glob("*.txt")))
@@ -114,11 +114,6 @@ class PromptFormat:
 def rationale_target(rationale: str) -> Target:
     """What the rationale model writes: the rationale alone, then the end token."""
     return Target(((rationale.strip(),),))
-
-
-def compose_target(format: PromptFormat, annotation: Annotation) -> Target:
-    """The prompt model's target for one annotation."""
-    return format.compose_target(annotation.rationale, annotation.problem.statement)
 
 
 def numbered(concepts: Sequence[str]) -> str:
