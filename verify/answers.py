@@ -15,8 +15,10 @@ from threading import Lock
 from promptcot.records import Outcome, Problem, Verdict
 from verify.deciding import Decision, decide_quickly
 from verify.extraction import FORMS, Extraction, extract
-from verify.workers import Pair, WorkerPool
+from verify.workers import WorkerPool
 
+Pair = tuple[str, str]
+WORKER = "from verify.answer_worker import main; main()"
 SHOWN = 80
 """Characters of an answer that a detail repeats."""
 
@@ -48,7 +50,7 @@ class AnswerVerifier:
     ) -> None:
         extract("", forms)
         self.forms = tuple(forms)
-        self.pool = WorkerPool(num_workers, wall_s)
+        self.pool = WorkerPool(num_workers, wall_s, WORKER)
         self._lock = Lock()
 
     def __call__(self, problem: Problem, solution: str) -> Verdict:
@@ -65,7 +67,7 @@ class AnswerVerifier:
         quick = decide_quickly(a, b)
         if quick is None:
             with self._lock:
-                quick = next(decision for _, decision, _ in list(self.pool.decide([(a, b)])))
+                quick = next(decision for _, decision, _ in list(decided(self.pool, [(a, b)])))
         return None if quick.outcome is Outcome.UNDECIDED else quick.outcome is Outcome.PASS
 
     def judge_all(self, rows: Iterable[tuple[str | None, str]]) -> Iterator[Judgement]:
@@ -107,7 +109,7 @@ class _InOrder:
         rows = iter(source)
         while True:
             hard = list(self._next_hard(rows))
-            for place, decision, seconds in self.pool.decide(hard) if hard else ():
+            for place, decision, seconds in decided(self.pool, hard) if hard else ():
                 self.sent[place].decision = decision
                 self.sent[place].seconds += seconds
             self.sent.clear()
@@ -144,6 +146,19 @@ def _prepare(
         row.decision = Decision(Outcome.UNDECIDED, "no answer", row.answer.form)
         return row, None
     return row, (expected, row.answer.answer)
+
+
+def decided(pool: WorkerPool, pairs: Iterable[Pair]) -> Iterator[tuple[int, Decision, float]]:
+    """Place of a pair, the decision about it, and the seconds that it took; as they are made."""
+    rows = ({"reference": reference, "answer": answer} for reference, answer in pairs)
+    reasons = {"time": f"no decision within {pool.wall_s:g} s", "death": "the process died of it"}
+    for result in pool.run(rows):
+        if result.row is None:
+            decision = Decision(Outcome.UNDECIDED, result.lost, reasons[result.lost])
+        else:
+            said = result.row
+            decision = Decision(Outcome(said["outcome"]), said["rule"], said["reason"])
+        yield result.number, decision, result.seconds
 
 
 def reference_answer(reference: str | None) -> str | None:

@@ -7,10 +7,13 @@ of the output, cuts a last one that is not whole, and does the rows that are mis
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -19,91 +22,155 @@ from tqdm import tqdm
 
 from promptcot.records import Domain, Outcome
 from verify.answers import AnswerVerifier, Judgement
+from verify.judging import Ruling
+from verify.sandbox import is_active
+from verify.submissions import Submission
+from verify.unit_tests import UnitTestVerifier
 
-Row = Mapping[str, Any]
+Key = tuple[str, str]
+"""Id of a row and hash of its line: a verdict belongs to both."""
 TOGETHER = 256
 """Rows whose verdicts are written together."""
 
 
-def verify_rows(input: Path, output: Path, workers: int = 0, wall_s: float = 2.0) -> str:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A checked row: an answer with its reference, or a program with its tests."""
+
+    key: Key
+    answer: tuple[str | None, str] | None = None
+    submission: Submission | None = None
+
+
+def verify_rows(
+    input: Path, output: Path, workers: int = 0, wall_s: float = 2.0, allow_unsafe: bool = False
+) -> str:
     """Verify every row of a file and append the verdicts to another.
 
-    Rows are {"id", "domain": "math", "reference", "solution"}; verdicts are {"id", "outcome",
-    "verdict", "detail", "seconds", "answer"}, where ``verdict`` names the rule that decided and
-    ``answer`` is what was extracted.
+    Rows are {"id", "domain": "math", "reference", "solution"} or {"id", "domain": "code",
+    "language", "mode", "entry", "solution", "tests", "compare", "limits"}; see docs/answers.md and
+    docs/sandbox.md. Verdicts are {"id", "outcome", "verdict", "detail", "seconds", "row"}. Of an
+    answer, ``verdict`` names the rule that decided, and ``answer`` is what was extracted; of a
+    program, it is AC, WA, TLE, MLE, OLE, RE, CE or IE, ``test`` is the first that failed, and
+    ``layers`` are those that confined it. ``row`` is a hash of the row.
 
     Args:
         input: Rows to verify.
         output: Verdicts; those that are there already are kept, and their rows skipped.
         workers: Processes; 0 for one a core.
-        wall_s: Seconds that one answer may take.
+        wall_s: Seconds that one answer may take; programs have limits of their own.
+        allow_unsafe: Run programs although this machine offers nothing to confine them.
 
     Returns:
         Counts, in a sentence.
     """
     if not input.is_file():
         raise FileNotFoundError(f"there is no file {input}: check the path")
-    total = sum(1 for _ in _rows(input))
+    wanted = Counter(row.key for row in _rows(input))
     output.parent.mkdir(parents=True, exist_ok=True)
-    verifier = AnswerVerifier(workers or len(os.sched_getaffinity(0)), wall_s)
+    verifiers = _Verifiers(workers or len(os.sched_getaffinity(0)), wall_s, allow_unsafe)
     with open(output, "a+b") as file:
         _lock(file, output)
         counts, done = _recover(file, output)
-        bar = tqdm(total=total, initial=done.total(), unit="row", disable=None)
+        _check_kept(done, wanted, output)
+        bar = tqdm(total=wanted.total(), initial=done.total(), unit="row", disable=None)
         try:
-            for verdict in _verdicts(_missing(_rows(input), done), verifier):
-                file.write(json.dumps(verdict, ensure_ascii=False).encode(errors="replace") + b"\n")
+            missing = _missing(_rows(input), done)
+            while some := list(islice(missing, TOGETHER)):
+                for verdict in verifiers.verdicts(some):
+                    line = json.dumps(verdict, ensure_ascii=False).encode(errors="replace")
+                    file.write(line + b"\n")
+                    counts[verdict["outcome"]] += 1
+                    bar.update()
                 file.flush()
-                counts[verdict["outcome"]] += 1
-                bar.update()
         finally:
             bar.close()
-            verifier.close()
+            verifiers.close()
     said = ", ".join(f"{counts[str(outcome)]} {outcome}" for outcome in Outcome)
     return f"{sum(counts.values())} rows -> {output}: {said}"
 
 
-def _missing(rows: Iterator[Row], done: Counter[str]) -> Iterator[Row]:
-    """Rows without a verdict; of several with one id as many are done as have one."""
-    left = Counter(done)
-    for row in rows:
-        if left[row["id"]]:
-            left[row["id"]] -= 1
-        else:
-            yield row
+class _Verifiers:
+    """Both verifiers, started when a row needs one."""
+
+    def __init__(self, workers: int, wall_s: float, allow_unsafe: bool) -> None:
+        self.workers = workers
+        self.allow_unsafe = allow_unsafe
+        self._answers = AnswerVerifier(workers, wall_s)
+        self._programs: UnitTestVerifier | None = None
+
+    def verdicts(self, rows: list[Row]) -> Iterator[dict[str, Any]]:
+        """Verdicts in the order of the rows."""
+        answers = [row.answer for row in rows if row.answer is not None]
+        judgements = iter(list(self._answers.judge_all(answers)))
+        submissions = [row.submission for row in rows if row.submission is not None]
+        rulings = iter(list(self._start().judge_all(submissions)) if submissions else [])
+        for row in rows:
+            if row.submission is None:
+                yield _of_answer(row.key, next(judgements))
+            else:
+                yield _of_program(row.key, next(rulings), self._active())
+
+    def close(self) -> None:
+        """End all processes."""
+        self._answers.close()
+        if self._programs is not None:
+            self._programs.close()
+
+    def _start(self) -> UnitTestVerifier:
+        if self._programs is None:
+            self._programs = UnitTestVerifier(self.workers, allow_unsafe=self.allow_unsafe)
+            for layer, what in self._programs.layers.items():
+                tqdm.write(f"sandbox: {layer}: {what}", file=sys.stderr)
+        return self._programs
+
+    def _active(self) -> list[str]:
+        return [layer for layer, what in self._start().layers.items() if is_active(what)]
 
 
-def _verdicts(rows: Iterator[Row], verifier: AnswerVerifier) -> Iterator[dict[str, Any]]:
-    """Verdicts in the order of the rows."""
-    while some := list(islice(rows, TOGETHER)):
-        pairs = [(r["reference"], r["solution"]) for r in some if r["domain"] == Domain.MATH]
-        judgements = iter(list(verifier.judge_all(pairs)))
-        for row in some:
-            is_math = row["domain"] == Domain.MATH
-            yield _verdict(row, next(judgements)) if is_math else _not_yet(row)
-
-
-def _verdict(row: Row, judgement: Judgement) -> dict[str, Any]:
+def _of_answer(key: Key, judgement: Judgement) -> dict[str, Any]:
     return {
-        "id": row["id"],
+        "id": key[0],
         "outcome": str(judgement.outcome),
         "verdict": judgement.rule,
         "detail": judgement.detail,
         "seconds": judgement.seconds,
         "answer": judgement.answer,
+        "row": key[1],
     }
 
 
-def _not_yet(row: Row) -> dict[str, Any]:
-    detail = "programs are not verified yet: leave out the rows of this domain"
+def _of_program(key: Key, ruling: Ruling, layers: list[str]) -> dict[str, Any]:
     return {
-        "id": row["id"],
-        "outcome": str(Outcome.UNDECIDED),
-        "verdict": "IE",
-        "detail": detail,
-        "seconds": 0.0,
-        "answer": None,
+        "id": key[0],
+        "outcome": str(ruling.outcome),
+        "verdict": ruling.verdict,
+        "detail": ruling.detail,
+        "seconds": ruling.seconds,
+        "test": ruling.test,
+        "layers": layers,
+        "row": key[1],
     }
+
+
+def _missing(rows: Iterator[Row], done: Counter[Key]) -> Iterator[Row]:
+    """Rows without a verdict; of several that are the same as many are done as have one."""
+    left = Counter(done)
+    for row in rows:
+        if left[row.key]:
+            left[row.key] -= 1
+        else:
+            yield row
+
+
+def _check_kept(done: Counter[Key], wanted: Counter[Key], output: Path) -> None:
+    foreign = done - wanted
+    if foreign:
+        first = next(iter(foreign))[0]
+        raise ValueError(
+            f"{output} holds {foreign.total()} verdicts, that of {first!r} first, of rows that the "
+            "input does not have, or not any more so: name another output"
+        )
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -115,10 +182,10 @@ def _rows(path: Path) -> Iterator[Row]:
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield _checked(line, f"{path} line {number}")
+                yield _checked(line, f"{path} line {number}", path.parent)
 
 
-def _checked(line: bytes, place: str) -> Row:
+def _checked(line: bytes, place: str, folder: Path) -> Row:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -131,15 +198,18 @@ def _checked(line: bytes, place: str) -> Row:
     domain = row.get("domain", Domain.CODE if "program" in row else None)
     if domain not in list(Domain):
         raise ValueError(f"{place}: the domain is {domain!r}, but it can be 'math' or 'code'")
+    key = str(name), hashlib.sha256(line.strip()).hexdigest()[:16]
     if domain == Domain.CODE:
-        return {"id": str(name), "domain": domain}
+        try:
+            return Row(key, submission=Submission.from_row(row, folder))
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{place}: {error}") from None
     solution, reference = row.get("solution"), row.get("reference")
     if not isinstance(solution, str) or not isinstance(reference, str | int | float | None):
         raise ValueError(
             f"{place}: a row of mathematics needs a text as `solution` and one as `reference`"
         )
-    said = None if reference is None else str(reference)
-    return {"id": str(name), "domain": domain, "reference": said, "solution": solution}
+    return Row(key, answer=(None if reference is None else str(reference), solution))
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
@@ -151,11 +221,11 @@ def _lock(file: IO[bytes], path: Path) -> None:
         ) from None
 
 
-def _recover(file: IO[bytes], path: Path) -> tuple[Counter[str], Counter[str]]:
-    """Verdicts that are there, by outcome and by id; a cut last line goes."""
+def _recover(file: IO[bytes], path: Path) -> tuple[Counter[str], Counter[Key]]:
+    """Verdicts that are there, by outcome and by row; a cut last line goes."""
     file.seek(0)
     counts: Counter[str] = Counter()
-    done: Counter[str] = Counter()
+    done: Counter[Key] = Counter()
     whole = 0
     for number, line in enumerate(file, 1):
         if not line.endswith(b"\n"):
@@ -163,7 +233,7 @@ def _recover(file: IO[bytes], path: Path) -> tuple[Counter[str], Counter[str]]:
         try:
             verdict = json.loads(line)
             counts[verdict["outcome"]] += 1
-            done[verdict["id"]] += 1
+            done[verdict["id"], verdict["row"]] += 1
         except (ValueError, TypeError, KeyError):
             raise ValueError(
                 f"{path} line {number} is no verdict: name another output, or delete the file"

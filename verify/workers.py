@@ -1,11 +1,12 @@
-"""A pool of processes that decide about answers, each killed when an answer takes too long.
+"""A pool of processes that do jobs, each killed when a job takes too long.
 
-One thread drives them all through pipes. A killed worker is replaced at once; an answer whose
-worker was killed by somebody else is asked again.
+One thread drives them all through pipes, a line of JSON for each job and each result. A killed
+worker is replaced at once; a job whose worker was killed by somebody else is done again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -15,24 +16,45 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from promptcot.children import PARENT
-from promptcot.records import Outcome
-from verify.deciding import Decision
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 START_S = 120.0
 """Longest time that a worker may take to start, or to import sympy."""
 MAX_DEATHS = 3
-"""Workers that may crash at one answer before it is undecided, or while they start."""
+"""Workers that may crash at one job before it is given up, or while they start."""
 MAX_KILLS = 50
-"""Workers that others may kill at one answer before it is undecided."""
+"""Workers that others may kill at one job before it is given up."""
 
-Pair = tuple[str, str]
-Decided = tuple[int, Decision, float]
-"""Place of a pair, the decision about it, and the seconds that it took."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a job.
+
+    Args:
+        number: Its place among the jobs.
+        row: What the worker said; None where the job was given up.
+        lost: "time" or "death" where it was given up.
+        seconds: How long it took.
+    """
+
+    number: int
+    row: Row | None
+    lost: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Job:
+    number: int
+    row: Row
+    deaths: int = 0
 
 
 class Worker:
@@ -48,32 +70,31 @@ class Worker:
             env={**os.environ, PARENT: str(os.getpid()), "OMP_NUM_THREADS": "1"},
         )
         self.is_ready = False
-        self.job: tuple[int, Pair, int] | None = None
-        """Number and pair of the answer that it is at, and what the deaths at it count so far."""
+        self.job: _Job | None = None
+        """What it is at, and how often workers have died at it so far."""
         self.deadline = time.monotonic() + START_S
         self.asked = 0.0
         self._rest = b""
 
     @property
     def output(self) -> IO[bytes]:
-        """Where its decisions come from."""
+        """Where its results come from."""
         assert self.process.stdout is not None
         return self.process.stdout
 
-    def ask(self, job: tuple[int, Pair, int], wall_s: float) -> None:
-        """Give it an answer to decide about."""
+    def ask(self, job: _Job, wall_s: float) -> None:
+        """Give it a job."""
         assert self.process.stdin is not None
         self.job = job
         self.asked = time.monotonic()
         self.deadline = self.asked + wall_s
-        row = {"reference": job[1][0], "answer": job[1][1]}
         try:
-            self.process.stdin.write(json.dumps(row).encode() + b"\n")
+            self.process.stdin.write(json.dumps(job.row).encode() + b"\n")
             self.process.stdin.flush()
         except OSError:  # it is dead, as its output will tell
             self.deadline = time.monotonic()
 
-    def rows(self) -> list[dict[str, Any]] | None:
+    def rows(self) -> list[Row] | None:
         """The whole rows that it wrote since; None when it is dead."""
         said = os.read(self.output.fileno(), 1 << 16)
         if not said:
@@ -88,6 +109,14 @@ class Worker:
         except subprocess.TimeoutExpired:
             return 0
 
+    def dismiss(self) -> None:
+        """Let it end by itself, and clean up, if it has nothing to do."""
+        assert self.process.stdin is not None
+        if self.is_ready and self.job is None:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self.process.stdin.close()
+                self.process.wait(timeout=1)
+
     def kill(self) -> None:
         """End it, whatever it does."""
         self.process.kill()
@@ -101,19 +130,18 @@ class Worker:
 
 
 class WorkerPool:
-    """Workers that decide about pairs of answers.
+    """Workers that do jobs.
 
     Args:
         num_workers: Processes.
-        wall_s: Seconds that one answer may take.
-        program: Python code that a worker runs.
+        wall_s: Seconds that one job may take.
+        program: Python code that a worker runs: it says {"ready": true} when its clock may run,
+            false to stop it, {"error"} where it cannot work at all, and a row for each job.
+        purpose: What the workers do, for error messages.
     """
 
     def __init__(
-        self,
-        num_workers: int = 1,
-        wall_s: float = 2.0,
-        program: str = "from verify.answer_worker import main; main()",
+        self, num_workers: int, wall_s: float, program: str, purpose: str = "verifies answers"
     ) -> None:
         if num_workers < 1 or wall_s <= 0:
             raise ValueError(
@@ -122,15 +150,16 @@ class WorkerPool:
         self.num_workers = num_workers
         self.wall_s = wall_s
         self.program = program
+        self.purpose = purpose
         self.kills = 0
         self._failed_starts = 0
         self._workers: list[Worker] = []
         self._selector: selectors.BaseSelector | None = None
-        self._waiting: deque[tuple[int, Pair, int]] = deque()
+        self._waiting: deque[_Job] = deque()
 
-    def decide(self, pairs: Iterable[Pair]) -> Iterator[Decided]:
-        """Decisions about pairs, in the order in which they are made."""
-        source = iter(enumerate(pairs))
+    def run(self, rows: Iterable[Row]) -> Iterator[Result]:
+        """Results of jobs, in the order in which they come."""
+        source = (_Job(number, row) for number, row in enumerate(rows))
         self._waiting.clear()
         self._start()
         while True:
@@ -141,6 +170,8 @@ class WorkerPool:
 
     def close(self) -> None:
         """End all workers. Safe to call twice."""
+        for worker in self._workers:
+            worker.dismiss()
         for worker in self._workers:
             worker.kill()
         self._workers.clear()
@@ -170,22 +201,23 @@ class WorkerPool:
         worker.kill()
         self._add()
 
-    def _give_out(self, source: Iterator[tuple[int, Pair]]) -> None:
+    def _give_out(self, source: Iterator[_Job]) -> None:
         for worker in self._workers:
             if not worker.is_ready or worker.job is not None:
                 continue
-            if not self._waiting:
-                number, pair = next(source, (-1, ("", "")))
-                if number < 0:
-                    return
-                self._waiting.append((number, pair, 0))
+            if not self._waiting and not self._take(source):
+                return
             worker.ask(self._waiting.popleft(), self.wall_s)
         if not self._waiting and not any(worker.job for worker in self._workers):
-            number, pair = next(source, (-1, ("", "")))  # all are starting: is there work at all?
-            if number >= 0:
-                self._waiting.append((number, pair, 0))
+            self._take(source)  # all are starting: is there work at all?
 
-    def _collect(self) -> Iterator[Decided]:
+    def _take(self, source: Iterator[_Job]) -> bool:
+        job = next(source, None)
+        if job is not None:
+            self._waiting.append(job)
+        return job is not None
+
+    def _collect(self) -> Iterator[Result]:
         assert self._selector is not None
         now = time.monotonic()
         nearest = min(
@@ -203,48 +235,46 @@ class WorkerPool:
             if (worker.job or not worker.is_ready) and worker.deadline <= time.monotonic():
                 yield from self._overdue(worker)
 
-    def _heard(self, worker: Worker, row: dict[str, Any]) -> Iterator[Decided]:
+    def _heard(self, worker: Worker, row: Row) -> Iterator[Result]:
+        if "error" in row:
+            self.close()
+            raise RuntimeError(row["error"])
         if "ready" in row:
             worker.is_ready, self._failed_starts = row["ready"], 0
             allowed = self.wall_s if worker.is_ready else START_S
             worker.deadline = time.monotonic() + allowed
         elif worker.job is not None:
-            number, worker.job = worker.job[0], None
-            decision = Decision(Outcome(row["outcome"]), row["rule"], row["reason"])
-            yield number, decision, time.monotonic() - worker.asked
+            number, worker.job = worker.job.number, None
+            yield Result(number, row, "", time.monotonic() - worker.asked)
 
-    def _overdue(self, worker: Worker) -> Iterator[Decided]:
+    def _overdue(self, worker: Worker) -> Iterator[Result]:
         if not worker.is_ready and worker.job is None:
             self.close()
             raise RuntimeError(
-                f"a worker that verifies answers did not start within {START_S:.0f} s: is the "
+                f"a worker that {self.purpose} did not start within {START_S:.0f} s: is the "
                 "machine overloaded?"
             )
         self.kills += 1
         job = worker.job
         self._replace(worker)
         if job is not None:
-            reason = f"no decision within {self.wall_s:g} s"
-            seconds = time.monotonic() - worker.asked
-            yield job[0], Decision(Outcome.UNDECIDED, "time", reason), seconds
+            yield Result(job.number, None, "time", time.monotonic() - worker.asked)
 
-    def _died(self, worker: Worker) -> Iterator[Decided]:
+    def _died(self, worker: Worker) -> Iterator[Result]:
         job, was_ready = worker.job, worker.is_ready
         self._failed_starts += job is None and not was_ready
         if self._failed_starts >= MAX_DEATHS:
             self.close()
             raise RuntimeError(
-                "a worker that verifies answers died while it started: is the installation whole "
+                f"a worker that {self.purpose} died while it started: is the installation whole "
                 "(make setup)?"
             )
         was_killed = worker.ended_by() == -signal.SIGKILL
         self._replace(worker)
         if job is None:
             return
-        number, pair, deaths = job
-        deaths += 1 if was_killed else MAX_KILLS // MAX_DEATHS + 1
-        if deaths < MAX_KILLS:
-            self._waiting.append((number, pair, deaths))
+        job.deaths += 1 if was_killed else MAX_KILLS // MAX_DEATHS + 1
+        if job.deaths < MAX_KILLS:
+            self._waiting.append(job)
         else:
-            decision = Decision(Outcome.UNDECIDED, "death", "the process died of it")
-            yield number, decision, time.monotonic() - worker.asked
+            yield Result(job.number, None, "death", time.monotonic() - worker.asked)

@@ -1,0 +1,194 @@
+"""The verdict on one program: run on each test until one fails, outputs compared outside.
+
+Verdicts: AC accepted, WA wrong answer, TLE out of time, MLE out of memory, OLE too much output,
+RE it ended badly (also after a right output), CE no program or one that does not compile, IE our
+own fault or a row that cannot decide, which says nothing about the program.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from promptcot.records import Outcome
+from verify.compiling import Compiler
+from verify.completions import extract_program
+from verify.outputs import compare_outputs, compare_values, shown
+from verify.sandbox import Program, Ran, Sandbox, SandboxError
+from verify.submissions import Submission, standard_input
+
+NEAR_LIMIT = 0.9
+"""Share of the memory limit from which a bad end counts as out of memory."""
+CHECKER_SAYS_WRONG = (1, 2)
+"""Exit statuses of a checker, as testlib's: wrong answer, presentation error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A verdict on a program.
+
+    Args:
+        verdict: See the module's text.
+        detail: Why, in characters that any log can hold.
+        test: Number of the first failing test, from 1; None where there is none.
+        seconds: Wall time of all.
+    """
+
+    verdict: str
+    detail: str = ""
+    test: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def outcome(self) -> Outcome:
+        """AC passes, IE is undecided, all others fail."""
+        return {"AC": Outcome.PASS, "IE": Outcome.UNDECIDED}.get(self.verdict, Outcome.FAIL)
+
+
+class Judge:
+    """Judges programs in a sandbox, one at a time."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self._compiler: Compiler | None = None
+
+    def judge(self, submission: Submission, first: int = 1) -> Ruling:
+        """The verdict on a submission, whose tests before ``first`` are known to be passed.
+
+        Raises:
+            FileNotFoundError: There is no compiler for its language.
+        """
+        started = time.monotonic()
+        try:
+            ruling = self._judge(submission, first)
+        except SandboxError as error:
+            ruling = Ruling("IE", str(error))
+        return Ruling(
+            ruling.verdict, ruling.detail, ruling.test, round(time.monotonic() - started, 6)
+        )
+
+    def close(self) -> None:
+        """Forget compiled programs, end the sandbox."""
+        if self._compiler is not None:
+            self._compiler.close()
+        self.sandbox.close()
+
+    def _judge(self, submission: Submission, first: int) -> Ruling:
+        if not submission.tests:
+            return Ruling("IE", "there are no tests: nothing can be said")
+        source, why = extract_program(submission.solution, submission.language)
+        if why:
+            return Ruling("CE", why)
+        binary: int | None = None
+        if submission.language == "cpp":
+            self._compiler = self._compiler or Compiler(self.sandbox)
+            compiled = self._compiler.compile(source)
+            if compiled.binary is None:
+                verdict = "CE" if compiled.said else "IE"
+                return Ruling(verdict, ascii(compiled.said or "the machine is overloaded")[1:-1])
+            binary = compiled.binary
+        for number, test in enumerate(submission.tests, 1):
+            if number < first:
+                continue
+            verdict, detail = self._test(submission, source, binary, test)
+            if verdict != "AC":
+                told = f"test {number} of {len(submission.tests)}: {detail}"
+                is_general = verdict == "CE"
+                return Ruling(verdict, detail if is_general else told, number)
+        return Ruling("AC", f"{len(submission.tests)} tests")
+
+    def _test(
+        self, submission: Submission, source: str, binary: int | None, test: Mapping[str, Any]
+    ) -> tuple[str, str]:
+        ran = self.sandbox.run(_program(submission, source, binary, test))
+        verdict, detail = ending(ran, submission, is_python=binary is None)
+        if verdict != "AC":
+            return verdict, detail
+        if submission.mode == "function":
+            if "expected" not in test or not ran.report[1:]:
+                return ("AC", "") if ran.report[1:] else ("RE", "it ended without a result")
+            differs = compare_values(test["expected"], ran.report[1:], submission.compare)
+        elif submission.checker is not None:
+            return self._check(submission, test, ran.stdout)
+        elif test.get("stdout") is None:
+            return "AC", ""
+        else:
+            expected = test["stdout"].encode(errors="surrogatepass")
+            differs = compare_outputs(expected, ran.stdout, submission.compare)
+        return ("AC", "") if differs is None else ("WA", differs)
+
+    def _check(
+        self, submission: Submission, test: Mapping[str, Any], stdout: bytes
+    ) -> tuple[str, str]:
+        """What a checker says, which runs in the sandbox too: files input, output, answer."""
+        answer = (test.get("stdout") or "").encode(errors="surrogatepass")
+        ran = self.sandbox.run(
+            Program(
+                "python",
+                (submission.checker or "").encode(errors="surrogateescape"),
+                b"",
+                submission.limits,
+                files=(standard_input(test), stdout, answer),
+            )
+        )
+        said = shown(ran.stderr[-200:] or ran.stdout[:200])
+        if ran.ended == "itself" and ran.status == 0:
+            return "AC", ""
+        if ran.ended == "itself" and ran.status in CHECKER_SAYS_WRONG:
+            return "WA", f"the checker rejects {shown(stdout)}: {said}"
+        return "IE", f"the checker ended with status {ran.status} ({ran.ended}): {said}"
+
+
+def _program(
+    submission: Submission, source: str, binary: int | None, test: Mapping[str, Any]
+) -> Program:
+    if binary is not None:
+        return Program("binary", binary, standard_input(test), submission.limits)
+    if submission.mode == "stdin":
+        text = source.encode(errors="surrogateescape")
+        return Program("python", text, standard_input(test), submission.limits)
+    args = test["args"]
+    task = {
+        "source": source,
+        "entry": submission.entry,
+        "args": args if isinstance(args, list) else [],
+        "kwargs": args if isinstance(args, dict) else {},
+    }
+    return Program("python", json.dumps(task).encode(), b"", submission.limits, "function")
+
+
+def ending(ran: Ran, submission: Submission, is_python: bool) -> tuple[str, str]:
+    """AC where a program ended well, whatever it wrote; else the verdict and why."""
+    limits, kind = submission.limits, ran.report[:1]
+    if kind == b"X":
+        is_memory = b"ENOMEM" in ran.report or b"MemoryError" in ran.report
+        is_memory = is_memory or b"Errno 12" in ran.report
+        said = shown(ran.report[1:])
+        return ("MLE", "it does not fit into memory") if is_memory else ("IE", f"sandbox: {said}")
+    if kind == b"C":
+        return "CE", ascii(ran.report[1:201].decode(errors="replace"))[1:-1]
+    if ran.ended == "overload":
+        return "IE", "the machine is overloaded: it got no processor"
+    if ran.cpu_s > limits.cpu_s or ran.status == -signal.SIGXCPU:
+        return "TLE", f"more than {limits.cpu_s:g} s of processor time"
+    if ran.ended == "wall":
+        return "TLE", f"no end within {limits.wall_s:g} s"
+    if ran.ended == "output":
+        return "OLE", f"more than {limits.output_kb} kB of output"
+    if ran.status == 0 and not (is_python and kind != b"S"):
+        return "AC", ""
+    last = ran.stderr.strip().rpartition(b"\n")[2]
+    is_memory = last.startswith(b"MemoryError") or b"bad_alloc" in ran.stderr
+    if is_memory or ran.peak_mb > NEAR_LIMIT * limits.mem_mb:
+        return "MLE", f"more than {limits.mem_mb} MB of memory"
+    if ran.status < 0:
+        try:
+            name = signal.Signals(-ran.status).name
+        except ValueError:
+            name = f"signal {-ran.status}"
+        return "RE", f"killed by {name}"
+    return "RE", f"exit status {ran.status}: {shown(last)}"

@@ -1,0 +1,154 @@
+"""A program, the tests that it must pass, and how: one row of ``cli.py verify``, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from verify.completions import LANGUAGES
+from verify.outputs import CHECKER, tolerance
+from verify.sandbox import Limits
+
+MODES = ("stdin", "function")
+MAX_INPUT = 1 << 30
+"""Bytes of one standard input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A solution to be judged.
+
+    Args:
+        id: Name of the row.
+        language: A key of ``completions.LANGUAGES``.
+        mode: "stdin": a script; "function": ``entry`` is called.
+        entry: Function or method; None for the only one.
+        solution: A completion or a program.
+        tests: {"stdin", "stdout"} or {"args", "expected"}; where ``stdout`` or ``expected`` is
+            null, the program only has to end well.
+        compare: See ``outputs``.
+        limits: Of each test.
+        checker: Source of the program that decides about outputs, if there is one.
+    """
+
+    id: str
+    language: str
+    mode: str
+    entry: str | None
+    solution: str
+    tests: tuple[Mapping[str, Any], ...]
+    compare: str
+    limits: Limits
+    checker: str | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        """A JSON object; ``from_row`` reads it back."""
+        return {
+            "id": self.id,
+            "language": self.language,
+            "mode": self.mode,
+            "entry": self.entry,
+            "solution": self.solution,
+            "tests": list(self.tests),
+            "compare": self.compare,
+            "limits": self.limits.to_row(),
+            "checker": self.checker,
+        }
+
+    @staticmethod
+    def from_row(row: Mapping[str, Any], folder: Path | None = None) -> Submission:
+        """The submission in a row.
+
+        Args:
+            row: A row of ``cli.py verify``.
+            folder: Where files that it names lie; None forbids to name any.
+
+        Raises:
+            ValueError: A field is missing or wrong; it is named.
+            FileNotFoundError: A file that the row names does not exist.
+        """
+        tests = _tests(row.get("tests"))
+        mode = row.get("mode") or ("function" if any("args" in test for test in tests) else "stdin")
+        language = row.get("language") or "python"
+        if language not in LANGUAGES:
+            raise ValueError(f"language is {language!r}, but it can be {' or '.join(LANGUAGES)}")
+        if mode not in MODES or (mode == "function" and language != "python"):
+            raise ValueError(
+                f"mode is {mode!r} for {language}, but it can be 'stdin', or 'function' for Python"
+            )
+        for number, test in enumerate(tests, 1):
+            _check_test(test, mode, number)
+        entry = row.get("entry")
+        if not isinstance(entry, str | None):
+            raise ValueError(f"entry is {entry!r}, but it must be a name or null")
+        compare = row.get("compare") or "tokens"
+        if not isinstance(compare, str):
+            raise ValueError(f"compare is {compare!r}, but it must be a text")
+        tolerance(compare)
+        return Submission(
+            id=str(row.get("id", row.get("name"))),
+            language=language,
+            mode=mode,
+            entry=entry,
+            solution=_solution(row, folder),
+            tests=tests,
+            compare=compare,
+            limits=Limits.of(row.get("limits")),
+            checker=_checker(row, compare, mode, folder),
+        )
+
+
+def standard_input(test: Mapping[str, Any]) -> bytes:
+    """Standard input of a test; ``stdin_repeat`` [head, unit, n] stands for head + unit * n."""
+    if "stdin_repeat" in test:
+        head, unit, times = test["stdin_repeat"]
+        return bytes((head + unit * times).encode(errors="surrogatepass"))
+    return (test.get("stdin") or "").encode(errors="surrogatepass")
+
+
+def _tests(value: Any) -> tuple[Mapping[str, Any], ...]:  # noqa: ANN401
+    if not isinstance(value, list) or not all(isinstance(test, dict) for test in value):
+        raise ValueError(f"tests are {str(value)[:60]!r}, but they must be a list of objects")
+    return tuple(value)
+
+
+def _check_test(test: Mapping[str, Any], mode: str, number: int) -> None:
+    if mode == "function":
+        if not isinstance(test.get("args"), list | dict):
+            raise ValueError(f"test {number} has no list `args`, which a function is called with")
+        return
+    repeated = test.get("stdin_repeat")
+    if repeated is not None:
+        kinds = [type(part) for part in repeated] if isinstance(repeated, list) else []
+        if kinds != [str, str, int] or len(repeated[1]) * repeated[2] > MAX_INPUT:
+            raise ValueError(
+                f"test {number}: stdin_repeat must be [text, text, times], at most {MAX_INPUT} "
+                "bytes in all"
+            )
+    for name in ("stdin", "stdout"):
+        if not isinstance(test.get(name), str | None):
+            raise ValueError(f"test {number}: {name} is {str(test[name])[:40]!r}, not a text")
+
+
+def _solution(row: Mapping[str, Any], folder: Path | None) -> str:
+    solution = row.get("solution")
+    if solution is None and folder is not None and isinstance(row.get("program"), str):
+        return (folder / row["program"]).read_bytes().decode(errors="surrogateescape")
+    if not isinstance(solution, str):
+        raise ValueError("a row of code needs a text as `solution`, or the file of a `program`")
+    return solution
+
+
+def _checker(row: Mapping[str, Any], compare: str, mode: str, folder: Path | None) -> str | None:
+    if not compare.startswith(CHECKER):
+        return None
+    if mode == "function":
+        raise ValueError("a checker reads what a program writes: mode must be 'stdin'")
+    if folder is None:  # a row that has been checked, on its way to a worker
+        checker = row.get("checker")
+        if not isinstance(checker, str):
+            raise ValueError(f"compare is {compare!r}, but no file can be read here")
+        return checker
+    return (folder / compare.removeprefix(CHECKER)).read_text(errors="surrogateescape")

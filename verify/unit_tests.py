@@ -1,0 +1,112 @@
+"""Does a program pass its tests? Judged in parallel, in processes that can be killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from threading import Lock
+from typing import Any
+
+from promptcot.records import Outcome, Problem, Verdict
+from verify.judging import Ruling
+from verify.sandbox import LAYERS, Sandbox
+from verify.submissions import Submission
+from verify.workers import Result, WorkerPool
+
+TOGETHER = 64
+"""Programs for each worker that are judged before those out of time are tried again alone."""
+JOB_S = 86400.0
+"""A worker's time for a program; the sandbox holds the clock of each test."""
+
+
+class UnitTestVerifier:
+    """Decides whether programs pass their tests.
+
+    A program out of time is tried once more while no other runs, so that a verdict does not depend
+    on the load that we make ourselves. Processes are started when the first program needs one.
+    Close it after use.
+
+    Args:
+        num_workers: Programs that run at the same time.
+        language: Of programs whose row does not say it.
+        layers: Layers of isolation to use, see ``sandbox.LAYERS``.
+        allow_unsafe: Run programs although nothing confines them on this machine.
+
+    Raises:
+        SandboxError: Nothing confines programs on this machine.
+    """
+
+    def __init__(
+        self,
+        num_workers: int = 1,
+        language: str = "python",
+        layers: Sequence[str] = LAYERS,
+        allow_unsafe: bool = False,
+    ) -> None:
+        sandbox = Sandbox(layers, allow_unsafe)
+        self.layers: Mapping[str, str] = sandbox.layers
+        """Each layer of isolation, and what of it is active."""
+        sandbox.close()
+        self.language = language
+        start = f"main({tuple(layers)!r}, {allow_unsafe!r})"
+        program = f"from verify.program_worker import main; {start}"
+        self.pool = WorkerPool(num_workers, JOB_S, program, "judges programs")
+        self._lock = Lock()
+
+    def __call__(self, problem: Problem, solution: str) -> Verdict:
+        """Whether a solution passes the tests in the problem's reference, which is JSON: a list of
+        tests, or an object with ``tests`` and any other field of a row.
+        """
+        try:
+            submission = self.submission(problem, solution)
+        except (ValueError, FileNotFoundError) as error:
+            return Verdict(Outcome.UNDECIDED, f"problem {problem.id}: {error}")
+        ruling = next(iter(self.judge_all([submission])))
+        return Verdict(ruling.outcome, f"{ruling.verdict}: {ruling.detail}")
+
+    def submission(self, problem: Problem, solution: str) -> Submission:
+        """A solution of a problem as a row to be judged.
+
+        Raises:
+            ValueError: The problem has no tests, or they are malformed.
+        """
+        if problem.reference is None:
+            raise ValueError("it has no tests as its reference")
+        given: Any = json.loads(problem.reference)
+        row = {"tests": given} if isinstance(given, list) else given
+        if not isinstance(row, dict):
+            raise ValueError("its reference is neither a list of tests nor an object with tests")
+        return Submission.from_row(
+            {"language": self.language, **row, "id": problem.id, "solution": solution}
+        )
+
+    def judge_all(self, submissions: Iterable[Submission]) -> Iterator[Ruling]:
+        """Verdicts in the order of the submissions."""
+        source = iter(submissions)
+        with self._lock:
+            while some := list(islice(source, TOGETHER * self.pool.num_workers)):
+                yield from self._judge(some)
+
+    def close(self) -> None:
+        """End the processes. Safe to call twice."""
+        self.pool.close()
+
+    def _judge(self, some: list[Submission]) -> list[Ruling]:
+        rulings: dict[int, Ruling] = {}
+        rows = [submission.to_row() for submission in some]
+        for result in self.pool.run({**row, "first": 1} for row in rows):
+            rulings[result.number] = _ruling(result)
+        is_alone = len(some) == 1 or self.pool.num_workers == 1
+        for number, ruling in sorted(rulings.items()):
+            if ruling.verdict == "TLE" and not is_alone:
+                again = [{**rows[number], "first": ruling.test}]
+                rulings[number] = next(_ruling(result) for result in list(self.pool.run(again)))
+        return [rulings[number] for number in range(len(some))]
+
+
+def _ruling(result: Result) -> Ruling:
+    if result.row is None:
+        why = "died" if result.lost == "death" else "hung"
+        return Ruling("IE", f"the process that judges {why}", None, result.seconds)
+    return Ruling(**result.row)
