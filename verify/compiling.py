@@ -27,7 +27,10 @@ CACHED = 64
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """An executable as an open file, or what the compiler said: nothing on an overloaded machine."""
+    """An executable as an open file, or what the compiler said.
+
+    It says nothing where the machine is overloaded.
+    """
 
     binary: int | None
     said: str = ""

@@ -18,7 +18,7 @@ from promptcot.records import Outcome
 from verify.compiling import Compiler
 from verify.completions import extract_program
 from verify.outputs import compare_outputs, compare_values, shown
-from verify.sandbox import Program, Ran, Sandbox, SandboxError
+from verify.sandbox import Limits, Program, Ran, Sandbox, SandboxError
 from verify.submissions import Submission, standard_input
 
 NEAR_LIMIT = 0.9
@@ -163,32 +163,46 @@ def _program(
 
 def ending(ran: Ran, submission: Submission, is_python: bool) -> tuple[str, str]:
     """AC where a program ended well, whatever it wrote; else the verdict and why."""
-    limits, kind = submission.limits, ran.report[:1]
+    began = _beginning(ran, is_python)
+    return began or _use(ran, submission.limits) or _bad_end(ran, submission.limits) or ("AC", "")
+
+
+def _beginning(ran: Ran, is_python: bool) -> tuple[str, str] | None:
+    """The verdict on a program that was not run at all."""
+    kind, said = ran.report[:1], ran.report[1:]
+    if kind == b"X" and b"Errno 12" in said:
+        return "MLE", "it does not fit into memory"
     if kind == b"X":
-        is_memory = b"ENOMEM" in ran.report or b"MemoryError" in ran.report
-        is_memory = is_memory or b"Errno 12" in ran.report
-        said = shown(ran.report[1:])
-        return ("MLE", "it does not fit into memory") if is_memory else ("IE", f"sandbox: {said}")
+        return "IE", f"sandbox: {shown(said)}"
     if kind == b"C":
-        return "CE", ascii(ran.report[1:201].decode(errors="replace"))[1:-1]
+        return "CE", ascii(said[:200].decode(errors="replace"))[1:-1]
     if ran.ended == "overload":
         return "IE", "the machine is overloaded: it got no processor"
+    if is_python and not kind and ran.status == 0:
+        return "RE", "it ended before it began"
+    return None
+
+
+def _use(ran: Ran, limits: Limits) -> tuple[str, str] | None:
+    """The verdict on a program that used up time or output."""
     if ran.cpu_s > limits.cpu_s or ran.status == -signal.SIGXCPU:
         return "TLE", f"more than {limits.cpu_s:g} s of processor time"
     if ran.ended == "wall":
         return "TLE", f"no end within {limits.wall_s:g} s"
     if ran.ended == "output":
         return "OLE", f"more than {limits.output_kb} kB of output"
-    if ran.status == 0 and not (is_python and kind != b"S"):
-        return "AC", ""
+    return None
+
+
+def _bad_end(ran: Ran, limits: Limits) -> tuple[str, str] | None:
+    """The verdict on a program that did not end with status 0."""
+    if ran.status == 0:
+        return None
     last = ran.stderr.strip().rpartition(b"\n")[2]
     is_memory = last.startswith(b"MemoryError") or b"bad_alloc" in ran.stderr
     if is_memory or ran.peak_mb > NEAR_LIMIT * limits.mem_mb:
         return "MLE", f"more than {limits.mem_mb} MB of memory"
-    if ran.status < 0:
-        try:
-            name = signal.Signals(-ran.status).name
-        except ValueError:
-            name = f"signal {-ran.status}"
-        return "RE", f"killed by {name}"
-    return "RE", f"exit status {ran.status}: {shown(last)}"
+    if ran.status > 0:
+        return "RE", f"exit status {ran.status}: {shown(last)}"
+    known = {int(number): number.name for number in signal.Signals}
+    return "RE", f"killed by {known.get(-ran.status, f'signal {-ran.status}')}"

@@ -22,6 +22,8 @@ CHECKER = "checker:"
 SHOWN = 60
 """Bytes or characters of an output that a detail repeats."""
 _NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+MAX_DIGITS = 1000
+"""Digits of a whole number; longer ones are compared as they are written."""
 MAX_DEPTH = 200
 """Levels of nested lists in a returned value."""
 
@@ -35,7 +37,7 @@ def tolerance(compare: str) -> float | None:
     Raises:
         ValueError: There is no such way.
     """
-    if compare in ("tokens", "exact") or (compare.startswith(CHECKER) and len(compare) > 8):
+    if compare in ("tokens", "exact") or compare.removeprefix(CHECKER) not in ("", compare):
         return None
     kind, _, number = compare.partition(":")
     try:
@@ -99,33 +101,34 @@ class _Digits(str):
 
 
 def _whole(digits: str) -> int | _Digits:
-    return int(digits) if len(digits) < 1000 else _Digits(digits)
+    return int(digits) if len(digits) < MAX_DIGITS else _Digits(digits)
 
 
 def _same(want: Any, have: Any, allowed: float | None, depth: int) -> bool:  # noqa: ANN401
     if depth > MAX_DEPTH:
         raise RecursionError
-    if isinstance(want, bool) or isinstance(have, bool) or want is None or have is None:
-        return want is have
-    if isinstance(want, int | float) and isinstance(have, int | float):
-        is_whole = isinstance(want, int) and isinstance(have, int)
-        if want == have or is_whole or allowed is None:
-            return want == have
-        try:
-            return is_within(float(want), float(have), allowed)
-        except OverflowError:
-            return False
-    if type(want) is not type(have):
-        return False
+    if type(want) is not type(have) or not isinstance(want, list | dict):
+        return _same_leaf(want, have, allowed)
     if isinstance(want, list):
-        return len(want) == len(have) and all(
-            _same(a, b, allowed, depth + 1) for a, b in zip(want, have, strict=True)
-        )
-    if isinstance(want, dict):
-        return want.keys() == have.keys() and all(
-            _same(item, have[key], allowed, depth + 1) for key, item in want.items()
-        )
-    return bool(want == have)
+        pairs = zip(want, have, strict=False)
+        return len(want) == len(have) and all(_same(a, b, allowed, depth + 1) for a, b in pairs)
+    return want.keys() == have.keys() and all(
+        _same(item, have[key], allowed, depth + 1) for key, item in want.items()
+    )
+
+
+def _same_leaf(want: Any, have: Any, allowed: float | None) -> bool:  # noqa: ANN401
+    if isinstance(want, bool) or isinstance(have, bool):
+        return want is have
+    are_numbers = isinstance(want, int | float) and isinstance(have, int | float)
+    if not are_numbers or want == have or allowed is None:
+        return bool(want == have)
+    if isinstance(want, int) and isinstance(have, int):
+        return False
+    try:
+        return is_within(float(want), float(have), allowed)
+    except OverflowError:
+        return False
 
 
 def shown(data: bytes) -> str:

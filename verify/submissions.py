@@ -105,7 +105,8 @@ def standard_input(test: Mapping[str, Any]) -> bytes:
     if "stdin_repeat" in test:
         head, unit, times = test["stdin_repeat"]
         return bytes((head + unit * times).encode(errors="surrogatepass"))
-    return (test.get("stdin") or "").encode(errors="surrogatepass")
+    text: str = test.get("stdin") or ""
+    return text.encode(errors="surrogatepass")
 
 
 def _tests(value: Any) -> tuple[Mapping[str, Any], ...]:  # noqa: ANN401

@@ -55,8 +55,9 @@ class UnitTestVerifier:
         self._lock = Lock()
 
     def __call__(self, problem: Problem, solution: str) -> Verdict:
-        """Whether a solution passes the tests in the problem's reference, which is JSON: a list of
-        tests, or an object with ``tests`` and any other field of a row.
+        """Whether a solution passes the tests in the problem's reference.
+
+        It is JSON: a list of tests, or an object with ``tests`` and any other field of a row.
         """
         try:
             submission = self.submission(problem, solution)

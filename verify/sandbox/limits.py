@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+HIGHEST = 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -32,8 +34,8 @@ class Limits:
         for name, value in self.to_row().items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise ValueError(f"limit {name} is {value!r}, but it must be a number above 0")
-            if value > 1e9:
-                raise ValueError(f"limit {name} is {value!r}, but it can be at most 1e9")
+            if value > HIGHEST:
+                raise ValueError(f"limit {name} is {value!r}, but it can be at most {HIGHEST:g}")
 
     @staticmethod
     def of(given: Mapping[str, Any] | None) -> Limits:

@@ -17,6 +17,10 @@ DEVICE = READ_FILE | WRITE_FILE | TRUNCATE
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 """Number of rights on files by version; 16 from version 5 on."""
 
+_NETWORK_SINCE, _SCOPES_SINCE = 4, 6
+"""Versions that can forbid TCP, and signals and abstract sockets of others."""
+_BOTH = 0b11
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -46,10 +50,10 @@ def restrict(rights: Iterable[tuple[str, int]]) -> int:
     """
     offered = version()
     all_rights = (1 << _RIGHTS.get(offered, 16)) - 1
-    handled = struct.pack(
-        "QQQ", all_rights, 0b11 if offered >= 4 else 0, 0b11 if offered >= 6 else 0
-    )
-    size = 8 if offered < 4 else 16 if offered < 6 else 24
+    network = _BOTH if offered >= _NETWORK_SINCE else 0
+    scopes = _BOTH if offered >= _SCOPES_SINCE else 0
+    handled = struct.pack("QQQ", all_rights, network, scopes)
+    size = 24 if scopes else 16 if network else 8
     rules = _call(_CREATE, handled, ctypes.c_size_t(size), 0)
     for path, allowed in rights:
         try:

@@ -1,5 +1,7 @@
-"""Namespaces of its own for a process and its children: no network, no foreign process, no files
-but a read-only view of the interpreter and the libraries. Needs no root, only user namespaces.
+"""Namespaces of its own for a process and its children.
+
+They have no network, see no foreign process, and no file but a read-only view of the interpreter
+and the libraries. It needs no root, only user namespaces.
 
 See namespaces(7), pivot_root(2).
 """

@@ -31,7 +31,7 @@ CUT = 4000
 
 
 def library_names() -> dict[str, Any]:
-    """The names that a solution in function style may use without importing them, as on LeetCode."""
+    """The names that a solution in function style need not import, as on LeetCode."""
     names: dict[str, Any] = {}
     modules = "string re collections heapq bisect copy math random statistics itertools functools"
     modules = f"{modules} operator io sys json datetime typing"
@@ -105,24 +105,26 @@ def plain(value: Any) -> Any:  # noqa: ANN401
     Raises:
         TypeError: It holds something else.
     """
-    kind = type(value)
-    if value is None or kind in (bool, int, float, str):
+    if value is None or type(value) in (bool, int, float, str):
         return value
-    if kind in (list, tuple):
-        return [plain(item) for item in value]
-    for base, copied in ((int, int.__int__), (float, float.__float__)):
-        if isinstance(value, base):
-            return copied(value)
-    if isinstance(value, str):
-        return str.__getitem__(value, slice(None))
-    for held in (list, tuple):
-        if isinstance(value, held):
-            return [plain(item) for item in held.__iter__(value)]
-    if isinstance(value, dict):
-        return {_key(key): plain(item) for key, item in dict.items(value)}
-    if kind.__module__ == "numpy":
+    for kind, held in HELD.items():
+        if isinstance(value, kind):
+            return held(value)
+    if type(value).__module__ == "numpy":
         return plain(value.tolist())
-    raise TypeError(f"a result of type {kind.__name__} cannot be compared: JSON does not hold it")
+    name = type(value).__name__
+    raise TypeError(f"a result of type {name} cannot be compared: JSON does not hold it")
+
+
+HELD: dict[type, Callable[[Any], Any]] = {
+    int: int.__int__,
+    float: float.__float__,
+    str: lambda text: str.__getitem__(text, slice(None)),
+    list: lambda items: [plain(item) for item in list.__iter__(items)],
+    tuple: lambda items: [plain(item) for item in tuple.__iter__(items)],
+    dict: lambda items: {_key(key): plain(item) for key, item in dict.items(items)},
+}
+"""What a value holds, whatever its subclass says of itself."""
 
 
 def _key(key: Any) -> str:  # noqa: ANN401

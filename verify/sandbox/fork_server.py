@@ -1,0 +1,261 @@
+"""The outside of a fork server: starts it, holds the clock, reads what programs write."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from verify.sandbox.pipes import Outputs, in_memory
+from verify.sandbox.runs import Program, Ran, SandboxError
+
+INSIDE = Path(__file__).parent / "inside"
+SYSTEM = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/etc/localtime",
+]
+"""What every program may read besides the interpreter and the installed packages."""
+BUILD = "promptcot-build"
+BUILD_MB = 256
+START_S = 60.0
+"""Longest time that a server may take to start, or to fork."""
+MAX_WAIT = 20.0
+"""Wall times that a program may wait for a processor before the machine is called overloaded."""
+MESSAGE_BYTES = 1 << 16
+
+
+class ServerDied(Exception):
+    """A fork server ended."""
+
+
+class ForkServer:
+    """One fork server, see ``inside/server.py``."""
+
+    def __init__(self, kind: str, layers: Sequence[str]) -> None:
+        self._build = _build_folder() if kind == "compile" and "root" not in layers else None
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        packages = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
+        config = {
+            "socket": theirs.fileno(),
+            "kind": kind,
+            "layers": list(layers),
+            "readable": [*SYSTEM, sys.base_prefix, *packages, str(INSIDE)],
+            "folders": list(dict.fromkeys(packages)),
+            "build": str(self._build or "/build"),
+            "build_mb": BUILD_MB,
+        }
+        self.process = subprocess.Popen(
+            [
+                os.path.realpath(sys.executable),
+                "-sSP",
+                str(INSIDE / "server.py"),
+                json.dumps(config),
+            ],
+            stdin=subprocess.DEVNULL,
+            # pipes, as programs will have: they inherit Python's streams, made for these files
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[theirs.fileno()],
+            cwd="/",
+            env={
+                "HOME": "/",
+                "PATH": "/usr/bin:/bin",
+                "PYTHONHASHSEED": "0",  # a program's order of a set must not change
+                "PYTHONUTF8": "1",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONINTMAXSTRDIGITS": "0",
+                "MALLOC_ARENA_MAX": "2",
+                "OPENBLAS_NUM_THREADS": "1",
+            },
+            start_new_session=True,
+        )
+        theirs.close()
+        self._socket.settimeout(START_S)
+        self._answer: dict[str, Any] = {}
+        """How the running program ended, where that came instead of a handle."""
+        try:
+            self.layers: dict[str, str] = self._hear()["layers"]
+        except ServerDied:
+            assert self.process.stdout is not None
+            said = self.process.stdout.read(4000).decode(errors="replace").strip()
+            self.close()
+            raise SandboxError(f"the fork server did not start: {said[-300:]}") from None
+
+    def close(self) -> None:
+        """End it and all that runs in it."""
+        self._socket.close()
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        if self._build is not None:
+            shutil.rmtree(self._build, ignore_errors=True)
+            self._build = None
+
+    def _hear(self) -> dict[str, Any]:
+        try:
+            data = self._socket.recv(MESSAGE_BYTES)
+        except TimeoutError:
+            raise ServerDied from None
+        if not data:
+            raise ServerDied
+        message: dict[str, Any] = json.loads(data)
+        if "failed" in message:
+            raise SandboxError(message["failed"])
+        return message
+
+    def run(self, program: Program, binary: int | None) -> Ran:
+        """Run a program; see ``Sandbox.run``."""
+        with contextlib.ExitStack() as files:
+            outputs = Outputs(program.limits.output_kb * 1024)
+            files.callback(outputs.close)
+            given = [files.enter_context(in_memory(program.stdin)), *outputs.theirs[:2]]
+            if binary is not None:
+                given.append(binary)
+            elif isinstance(program.task, int):
+                given += [outputs.theirs[2], program.task]
+            else:
+                task = files.enter_context(in_memory(program.task))
+                given += [outputs.theirs[2], task]
+                given += [files.enter_context(in_memory(data)) for data in program.files]
+            request = {
+                "kind": program.kind,
+                "style": program.style,
+                "limits": program.limits.to_row(),
+                "argv": program.argv,
+                "output": program.output,
+            }
+            try:
+                socket.send_fds(self._socket, [json.dumps(request).encode()], given)
+            except OSError:
+                raise ServerDied from None
+            outputs.close_theirs()
+            return self._watch(outputs, program.limits.wall_s)
+
+    def _watch(self, outputs: Outputs, wall_s: float) -> Ran:
+        """Read what it writes until it ends, or end it."""
+        poll = select.poll()
+        for file in (self._socket.fileno(), *outputs.ours):
+            poll.register(file, select.POLLIN)
+        started = time.monotonic()
+        deadline = started + wall_s
+        ended = "itself"
+        while not self._answer:
+            left = max(0.0, deadline - time.monotonic()) if ended == "itself" else START_S
+            ready = [file for file, _ in poll.poll(left * 1000 + 1)]
+            if self._socket.fileno() in ready:
+                self._answer = self._hear()
+            for file in outputs.read_all(ready):
+                poll.unregister(file)
+            if ended == "itself" and not self._answer:
+                ended, deadline = self._limit(outputs, started, wall_s, deadline)
+            elif not ready:
+                raise ServerDied
+        return self._ran(outputs, ended, time.monotonic() - started)
+
+    def _ran(self, outputs: Outputs, ended: str, passed: float) -> Ran:
+        """How the program ended, after the rest of what it wrote."""
+        answer, self._answer = self._answer, {}
+        rest = list(outputs.ours)
+        while rest:
+            done = outputs.read_all(rest)
+            rest = [file for file in rest if file not in done]
+        if ended == "itself" and outputs.is_too_much:
+            ended = "output"
+        stdout, stderr, report = (bytes(kept) for kept in outputs.kept.values())
+        return Ran(
+            status=answer["status"],
+            ended=ended,
+            stdout=stdout,
+            stderr=stderr,
+            report=report,
+            cpu_s=answer["cpu_s"],
+            wall_s=passed,
+            peak_mb=answer["peak_mb"],
+        )
+
+    def _limit(
+        self, outputs: Outputs, started: float, wall_s: float, deadline: float
+    ) -> tuple[str, float]:
+        """End the running program if it has used up its output or its time.
+
+        Time in which it waited for a processor does not count.
+
+        Returns:
+            How it was ended, or "itself", and its deadline.
+        """
+        ended = "itself"
+        if outputs.is_too_much:
+            ended = "output"
+        elif time.monotonic() >= deadline:
+            waited = self._act(_waited)
+            deadline = started + wall_s + waited
+            if waited > MAX_WAIT * wall_s:
+                ended = "overload"
+            elif time.monotonic() >= deadline:
+                ended = "wall"
+        if ended != "itself" and not self._answer:
+            self._act(_kill)
+        return ("itself" if self._answer and ended != "output" else ended), deadline
+
+    def _act(self, act: Callable[[int], float]) -> float:
+        """What ``act`` says of the running program's handle; 0 where it has ended meanwhile."""
+        try:
+            self._socket.send(b"handle")
+            data, handles, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES, 1)
+        except OSError:
+            raise ServerDied from None
+        if not data:
+            raise ServerDied
+        if not handles:  # it has just ended, and the server leaves our question unanswered
+            self._answer = json.loads(data)
+            return 0.0
+        try:
+            return act(handles[0])
+        finally:
+            os.close(handles[0])
+
+
+def _build_folder() -> Path:
+    """A new folder for a compiler on the disk, named by our process; those of dead ones go."""
+    place = Path(tempfile.gettempdir())
+    for old in place.glob(f"{BUILD}-*-*"):
+        if not Path(f"/proc/{old.name.split('-')[-2]}").exists():
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{BUILD}-{os.getpid()}-"))
+
+
+def _kill(handle: int) -> float:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    return 0.0
+
+
+def _waited(handle: int) -> float:
+    """Seconds that the process of a handle has waited for a processor; 0 where unknown."""
+    try:
+        text = Path(f"/proc/self/fdinfo/{handle}").read_text()
+        pid = next(line.split()[1] for line in text.splitlines() if line.startswith("Pid:"))
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0.0

@@ -1,0 +1,48 @@
+"""The kernel's limits for a process."""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+MB = 1 << 20
+HIGHEST = {
+    which: 1 << 62 if hard == resource.RLIM_INFINITY else hard
+    for which in range(16)
+    for hard in resource.getrlimit(which)[1:]
+}
+"""What the limits may be raised to."""
+
+
+def set_common_limits() -> None:
+    """Limits that are the same for every program, and for what starts it."""
+    for which, value in (
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+    ):
+        value = min(value, HIGHEST[which])
+        resource.setrlimit(which, (value, value))
+
+
+def set_limits(limits: dict[str, Any], besides_mb: int, counts_users: bool) -> None:
+    """The kernel's limits for this process.
+
+    Args:
+        limits: {"mem_mb", "cpu_s", "fsize_kb", "nproc"}.
+        besides_mb: Address space that the program does not account for.
+        counts_users: Whether processes are counted in a namespace of our own. Elsewhere all of the
+            user's count, and a limit would make a verdict depend on what else runs.
+    """
+    for which, value in (
+        (resource.RLIMIT_AS, (limits["mem_mb"] + besides_mb) * MB),
+        (resource.RLIMIT_STACK, limits["mem_mb"] * MB),
+        (resource.RLIMIT_FSIZE, limits["fsize_kb"] * 1024),
+    ):
+        value = min(value, HIGHEST[which])
+        resource.setrlimit(which, (value, value))
+    seconds = int(-(-limits["cpu_s"] // 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    if counts_users:
+        processes = min(limits["nproc"] + 2, HIGHEST[resource.RLIMIT_NPROC])
+        resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))

@@ -1,0 +1,70 @@
+"""What a program reads and writes: files in memory one way, pipes with limits the other."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+
+STDERR_BYTES = 1 << 16
+"""Bytes of standard error that are kept; the rest is read and forgotten."""
+_CHUNK = 1 << 16
+_ADD_SEALS, _SEALS = 1033, 0x1 | 0x2 | 0x4 | 0x8
+
+
+class Outputs:
+    """Pipes for standard output, standard error and the report, each kept up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        pairs = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+        self.ours = [ours for ours, _ in pairs]
+        self.theirs = [theirs for _, theirs in pairs]
+        self.kept = {file: bytearray() for file in self.ours}
+        self.limits = dict(zip(self.ours, (limit, STDERR_BYTES, limit), strict=True))
+        self.is_too_much = False
+        for file in self.ours:
+            os.set_blocking(file, False)
+
+    def read_all(self, ready: Sequence[int]) -> list[int]:
+        """Read some of each file that is ready; those of which there is no more now."""
+        return [file for file in self.ours if file in ready and not self.read(file)]
+
+    def read(self, file: int) -> bool:
+        """Read some; False when there is nothing more, or nothing more now."""
+        try:
+            data = os.read(file, _CHUNK)
+        except BlockingIOError:
+            return False
+        room = self.limits[file] - len(self.kept[file])
+        self.kept[file] += data[:room]
+        if len(data) > room and file != self.ours[1]:
+            self.is_too_much = True
+            return False
+        return bool(data)
+
+    def close_theirs(self) -> None:
+        """Close the ends that the program has now."""
+        while self.theirs:
+            os.close(self.theirs.pop())
+
+    def close(self) -> None:
+        """Close all."""
+        self.close_theirs()
+        while self.ours:
+            os.close(self.ours.pop())
+
+
+@contextlib.contextmanager
+def in_memory(data: bytes) -> Iterator[int]:
+    """A file that holds data, which nobody can change."""
+    file = os.memfd_create("input", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(file, view) :]
+        os.lseek(file, 0, os.SEEK_SET)
+        fcntl.fcntl(file, _ADD_SEALS, _SEALS)
+        yield file
+    finally:
+        os.close(file)
