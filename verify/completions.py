@@ -19,8 +19,8 @@ def extract_program(solution: str, language: str) -> tuple[str, str]:
     the last that names no language; without any fence, the whole text, unless a thought in it
     never ends. A block that the end of the text cuts off is no program.
     """
-    opened, closed, answer = solution.rpartition("</think>")
-    if not closed and "<think>" in opened:
+    answer = solution.rpartition("</think>")[2]
+    if answer.lstrip().startswith("<think>"):
         return "", "the thought is cut off"
     blocks, is_cut = _blocks(answer)
     if not blocks and not is_cut:

@@ -12,11 +12,16 @@ from collections.abc import Sequence
 from typing import Any
 
 
+MAX_DIGITS = 100_000
+"""Digits of a whole number in a row."""
+
+
 def main(layers: Sequence[str], allow_unsafe: bool) -> None:
     """Judge every line of standard input."""
     from promptcot.children import die_with_parent
 
     die_with_parent()
+    sys.set_int_max_str_digits(MAX_DIGITS)
     from verify.judging import Judge
     from verify.sandbox import Sandbox, SandboxError
     from verify.submissions import Submission

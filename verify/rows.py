@@ -1,7 +1,7 @@
 """Rows of JSONL in, verdicts out: streaming, in order, and going on where it was.
 
-Verdicts are written some hundred at a time. A rerun keeps the whole lines
-of the output, cuts a last one that is not whole, and does the rows that are missing.
+A rerun keeps the whole lines of the output, cuts a last one that is not whole, and does the rows
+that are missing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from promptcot.records import Domain, Outcome
 from verify.answers import AnswerVerifier, Judgement
 from verify.judging import Ruling
+from verify.program_worker import MAX_DIGITS
 from verify.sandbox import is_active
 from verify.submissions import Submission
 from verify.unit_tests import UnitTestVerifier
@@ -30,7 +31,7 @@ from verify.unit_tests import UnitTestVerifier
 Key = tuple[str, str]
 """Id of a row and hash of its line: a verdict belongs to both."""
 TOGETHER = 256
-"""Rows whose verdicts are written together."""
+"""Rows that are read ahead, so that answers and programs find enough to do at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ def verify_rows(
     """
     if not input.is_file():
         raise FileNotFoundError(f"there is no file {input}: check the path")
+    sys.set_int_max_str_digits(MAX_DIGITS)
     wanted = Counter(row.key for row in _rows(input))
     output.parent.mkdir(parents=True, exist_ok=True)
     verifiers = _Verifiers(workers or len(os.sched_getaffinity(0)), wall_s, allow_unsafe)
@@ -80,9 +82,9 @@ def verify_rows(
                 for verdict in verifiers.verdicts(some):
                     line = json.dumps(verdict, ensure_ascii=False).encode(errors="replace")
                     file.write(line + b"\n")
+                    file.flush()
                     counts[verdict["outcome"]] += 1
                     bar.update()
-                file.flush()
         finally:
             bar.close()
             verifiers.close()
@@ -102,9 +104,9 @@ class _Verifiers:
     def verdicts(self, rows: list[Row]) -> Iterator[dict[str, Any]]:
         """Verdicts in the order of the rows."""
         answers = [row.answer for row in rows if row.answer is not None]
-        judgements = iter(list(self._answers.judge_all(answers)))
+        judgements = self._answers.judge_all(answers)
         submissions = [row.submission for row in rows if row.submission is not None]
-        rulings = iter(list(self._start().judge_all(submissions)) if submissions else [])
+        rulings = self._start().judge_all(submissions) if submissions else iter(())
         for row in rows:
             if row.submission is None:
                 yield _of_answer(row.key, next(judgements))

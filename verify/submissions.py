@@ -102,7 +102,7 @@ class Submission:
 
 def standard_input(test: Mapping[str, Any]) -> bytes:
     """Standard input of a test; ``stdin_repeat`` [head, unit, n] stands for head + unit * n."""
-    if "stdin_repeat" in test:
+    if test.get("stdin_repeat") is not None:
         head, unit, times = test["stdin_repeat"]
         return bytes((head + unit * times).encode(errors="surrogatepass"))
     text: str = test.get("stdin") or ""
@@ -130,16 +130,16 @@ def _check_test(test: Mapping[str, Any], mode: str, number: int) -> None:
             )
     for name in ("stdin", "stdout"):
         if not isinstance(test.get(name), str | None):
-            raise ValueError(f"test {number}: {name} is {str(test[name])[:40]!r}, not a text")
+            raise ValueError(f"test {number}: {name} is {ascii(test[name])[:40]}, not a text")
 
 
 def _solution(row: Mapping[str, Any], folder: Path | None) -> str:
     solution = row.get("solution")
     if solution is None and folder is not None and isinstance(row.get("program"), str):
         return (folder / row["program"]).read_bytes().decode(errors="surrogateescape")
-    if not isinstance(solution, str):
-        raise ValueError("a row of code needs a text as `solution`, or the file of a `program`")
-    return solution
+    if isinstance(solution, str):
+        return solution
+    raise ValueError("a row of code needs a text as `solution`, or the file of a `program`")
 
 
 def _checker(row: Mapping[str, Any], compare: str, mode: str, folder: Path | None) -> str | None:

@@ -14,7 +14,7 @@ from verify.sandbox import LAYERS, Sandbox
 from verify.submissions import Submission
 from verify.workers import Result, WorkerPool
 
-TOGETHER = 64
+TOGETHER = 16
 """Programs for each worker that are judged before those out of time are tried again alone."""
 JOB_S = 86400.0
 """A worker's time for a program; the sandbox holds the clock of each test."""

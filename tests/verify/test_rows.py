@@ -29,6 +29,11 @@ def math(number, reference, solution):
     return {"id": number, "domain": "math", "reference": reference, "solution": solution}
 
 
+def code(number, solution, *pairs, **more):
+    tests = [{"stdin": stdin, "stdout": stdout} for stdin, stdout in pairs]
+    return {"id": number, "domain": "code", "solution": solution, "tests": tests, **more}
+
+
 def died(pids):
     """Whether processes end within three seconds; a dead one that nobody waited for is empty."""
     until = time.monotonic() + 3
@@ -56,7 +61,7 @@ def test_every_row_gets_a_verdict_in_order_and_the_counts_are_told(tmp_path):
         tmp_path / "in.jsonl",
         [
             math("a", "12", r"We get \boxed{12}."),
-            {"id": "b", "domain": "code", "language": "python", "solution": "print(1)"},
+            code("b", "print(int(input()) + 1)", ("1", "2"), ("5", "7")),
             math("c", "12", r"We get \boxed{13}."),
             math("d", None, "5"),
             math("e", "5", "9^{9^{9^{9}}}"),
@@ -65,11 +70,15 @@ def test_every_row_gets_a_verdict_in_order_and_the_counts_are_told(tmp_path):
     ended = verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--workers", "1")
     assert ended.returncode == 0, ended.stderr
     assert "5 rows -> " in ended.stderr
-    assert "1 pass, 1 fail, 3 undecided" in ended.stderr
+    assert "1 pass, 2 fail, 2 undecided" in ended.stderr
+    assert "sandbox: rlimits: " in ended.stderr
     told = [(row["id"], row["outcome"]) for row in rows(tmp_path / "out.jsonl")]
     undecided = [("d", "undecided"), ("e", "undecided")]
-    assert told == [("a", "pass"), ("b", "undecided"), ("c", "fail"), *undecided]
-    assert "programs are not verified yet" in rows(tmp_path / "out.jsonl")[1]["detail"]
+    assert told == [("a", "pass"), ("b", "fail"), ("c", "fail"), *undecided]
+    verdict = rows(tmp_path / "out.jsonl")[1]
+    assert (verdict["verdict"], verdict["test"]) == ("WA", 2)
+    assert verdict["detail"] == "test 2 of 2: token 1: expected '7', written '6'"
+    assert "rlimits" in verdict["layers"]
     assert rows(tmp_path / "out.jsonl")[0]["answer"] == "12"
 
 
@@ -96,6 +105,47 @@ def test_after_a_kill_the_rerun_s_output_equals_an_undisturbed_one(tmp_path):
     assert len(rows(output)) == 1500
 
 
+def test_after_a_kill_of_a_worker_or_of_the_command_no_program_is_lost_or_doubled(tmp_path):
+    programs = [f"print({n} * int(input()))" for n in range(120)]
+    given = [code(str(n), text, ("3", str(3 * (n - n % 7 % 2)))) for n, text in enumerate(programs)]
+    write_jsonl(tmp_path / "in.jsonl", given)
+    assert verify(tmp_path / "in.jsonl", tmp_path / "whole.jsonl").returncode == 0
+    output = tmp_path / "out.jsonl"
+    arguments = ("verify", "--input", str(tmp_path / "in.jsonl"), "--output", str(output))
+    for victim in ("command", "worker"):
+        with subprocess.Popen(
+            command(*arguments), cwd=CHECKOUT, stderr=subprocess.DEVNULL
+        ) as child:
+            size = output.stat().st_size if output.exists() else 0
+            while not output.exists() or output.stat().st_size < size + 2000:
+                assert child.poll() is None
+                time.sleep(0.002)
+            tree = descendants(child.pid)
+            workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+            os.kill(child.pid if victim == "command" else int(workers[0]), signal.SIGKILL)
+            child.wait()
+        assert died(tree)
+    assert verify(tmp_path / "in.jsonl", output).returncode == 0
+    assert without_seconds(output) == without_seconds(tmp_path / "whole.jsonl")
+
+
+def descendants(pid):
+    """Processes under one, as far as /proc tells."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [child, *descendants(child)]
+    return found
+
+
+def test_a_row_that_has_changed_since_its_verdict_is_not_taken_for_done(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", [math("a", "5", "5"), math("b", "6", "6")])
+    assert verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl").returncode == 0
+    write_jsonl(tmp_path / "in.jsonl", [math("a", "5", "6"), math("b", "6", "6")])
+    ended = verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert ended.returncode == 2
+    assert "holds 1 verdicts, that of 'a' first" in ended.stderr
+
+
 def test_mistakes_are_told_in_a_sentence(tmp_path):
     assert "there is no file" in verify(tmp_path / "none.jsonl", tmp_path / "out.jsonl").stderr
     for line, said in [
@@ -103,6 +153,13 @@ def test_mistakes_are_told_in_a_sentence(tmp_path):
         ('{"domain": "math"}', "not a JSON object with an id"),
         ('{"id": "a", "domain": "art"}', "the domain is 'art'"),
         ('{"id": "a", "domain": "math", "reference": "5"}', "needs a text as `solution`"),
+        ('{"id": "a", "domain": "code", "solution": ""}', "tests are 'None', but they must be"),
+        (json.dumps(code("a", "", limits={"time": 3})), "there is no limit 'time': cpu_s, wall_s"),
+        (json.dumps(code("a", "", limits={"cpu_s": 0})), "limit cpu_s is 0, but it must be"),
+        (json.dumps(code("a", "", language="ada")), "language is 'ada', but it can be python or"),
+        (json.dumps(code("a", "", compare="near")), "compare is 'near', but it can be 'tokens'"),
+        (json.dumps(code("a", "", compare="checker:no.py")), "No such file or directory"),
+        (json.dumps(code("a", "", (1, "2"))), "test 1: stdin is 1, not a text"),
     ]:
         (tmp_path / "in.jsonl").write_text(line + "\n")
         ended = verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl")

@@ -11,6 +11,7 @@ import pytest
 from promptcot.protocols import Verifier
 from promptcot.records import Domain, Outcome, Problem
 from verify import AnswerVerifier
+from verify.answers import decided
 from verify.symbolic import decide_symbolically
 from verify.workers import WorkerPool
 
@@ -40,14 +41,14 @@ def verifier():
 
 def test_a_worker_that_hangs_is_killed_within_its_wall_time_and_replaced(hanging):
     start = time.monotonic()
-    decided = {n: (d, s) for n, d, s in hanging.decide([("", "hang"), ("", "a"), ("", "b")])}
+    found = {n: (d, s) for n, d, s in decided(hanging, [("", "hang"), ("", "a"), ("", "b")])}
     assert time.monotonic() - start < 2
-    assert decided[0][0].outcome is Outcome.UNDECIDED
-    assert decided[0][0].reason == "no decision within 0.5 s"
-    assert 0.5 <= decided[0][1] < 1
-    assert [decided[n][0].outcome for n in (1, 2)] == [Outcome.PASS] * 2
+    assert found[0][0].outcome is Outcome.UNDECIDED
+    assert found[0][0].reason == "no decision within 0.5 s"
+    assert 0.5 <= found[0][1] < 1
+    assert [found[n][0].outcome for n in (1, 2)] == [Outcome.PASS] * 2
     assert hanging.kills == 1
-    assert len(list(hanging.decide([("", "c")] * 5))) == 5
+    assert len(list(decided(hanging, [("", "c")] * 5))) == 5
 
 
 def test_a_verifier_can_be_called_in_threads_that_end(verifier):
@@ -61,24 +62,24 @@ def test_a_verifier_can_be_called_in_threads_that_end(verifier):
 
 
 def test_an_answer_that_kills_every_worker_is_undecided(hanging):
-    [(_, decision, _)] = hanging.decide([("", "die")])
+    [(_, decision, _)] = decided(hanging, [("", "die")])
     assert (decision.outcome, decision.rule) == (Outcome.UNDECIDED, "death")
 
 
 def test_a_worker_killed_by_somebody_else_costs_no_answer():
-    pool = WorkerPool(1, program=HANGING)
-    decided = []
-    for number, decision, _ in pool.decide([("", str(n)) for n in range(20)]):
+    pool = WorkerPool(1, 2.0, HANGING)
+    found = []
+    for number, decision, _ in decided(pool, [("", str(n)) for n in range(20)]):
         if number % 5 == 0:
             os.kill(pool._workers[0].process.pid, signal.SIGKILL)
-        decided.append((number, decision.outcome))
+        found.append((number, decision.outcome))
     pool.close()
-    assert sorted(decided) == [(n, Outcome.PASS) for n in range(20)]
+    assert sorted(found) == [(n, Outcome.PASS) for n in range(20)]
 
 
 def test_no_process_is_left_behind():
-    pool = WorkerPool(2, program=HANGING)
-    list(pool.decide([("", "a")]))
+    pool = WorkerPool(2, 2.0, HANGING)
+    list(decided(pool, [("", "a")]))
     pids = [worker.process.pid for worker in pool._workers]
     pool.close()
     for pid in pids:
@@ -87,9 +88,9 @@ def test_no_process_is_left_behind():
 
 
 def test_a_worker_that_cannot_start_is_said():
-    pool = WorkerPool(1, program="raise SystemExit(1)")
+    pool = WorkerPool(1, 2.0, "raise SystemExit(1)")
     with pytest.raises(RuntimeError, match="died while it started"):
-        list(pool.decide([("", "a")]))
+        list(decided(pool, [("", "a")]))
 
 
 def test_the_verifier_sits_behind_the_seam(verifier):

@@ -77,7 +77,8 @@ def _prepare(folders: list[str]) -> int:
         del os.environ[name]
     with open("/proc/self/statm") as file:
         pages = int(file.read().split()[0])
-    return pages * resource.getpagesize() // MB
+    own: int = pages * resource.getpagesize() // MB
+    return own
 
 
 class Server:
