@@ -14,11 +14,22 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from verify.sandbox import Limits, Program, Sandbox
+from verify.sandbox.pipes import seal
 
 STANDARDS = ("gnu++17", "gnu++20")
 """Tried in this order: most programs are written for the first, some need the second."""
-FLAGS = ("-O2", "-pipe", "-w", "-fno-diagnostics-color", "-fmax-errors=3", "-x", "c++", "-")
-LIMITS = Limits(cpu_s=20, wall_s=61, mem_mb=2048, output_kb=64, nproc=64, fsize_kb=65536)
+FLAGS = (
+    "-O2",
+    "-static",
+    "-pipe",
+    "-w",
+    "-fno-diagnostics-color",
+    "-fmax-errors=3",
+    "-x",
+    "c++",
+    "-",
+)
+LIMITS = Limits(cpu_s=10, wall_s=31, mem_mb=2048, output_kb=64, nproc=64, fsize_kb=65536)
 _TEMPORARY = re.compile(r"/\S*/1/\S+")
 """Files that a compiler names at random."""
 CACHED = 64
@@ -74,7 +85,7 @@ class Compiler:
     def _compile(self, text: bytes) -> Compiled:
         said = ""
         for standard in STANDARDS:
-            binary = os.memfd_create("solution", os.MFD_CLOEXEC)
+            binary = os.memfd_create("solution", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             argv = (self.path, f"-std={standard}", *FLAGS, "-o", "a.out")
             program = Program("compile", b"", text, LIMITS, argv=argv, output="a.out")
             ran = self.sandbox.run(program, binary)
@@ -83,6 +94,11 @@ class Compiler:
             os.close(binary)
             if ran.ended == "overload":
                 return Compiled(None, "")
+            if b"cannot find -l" in ran.stderr:
+                raise FileNotFoundError(
+                    f"{self.path} cannot link a program statically, so that it needs no file: "
+                    "install the static libraries (dnf install glibc-static libstdc++-static)"
+                )
             said = said or _complaint(ran.stderr)
             if ran.ended != "itself" or ran.cpu_s > LIMITS.cpu_s or ran.status < 0:
                 return Compiled(None, f"the compiler needs more than its limits: {said}")
@@ -97,7 +113,11 @@ def _complaint(stderr: bytes) -> str:
 
 
 def _read_only(binary: int) -> int:
-    """The same file, open to be run: one that is open to be written cannot be."""
+    """The same file, open to be run: one that is open to be written cannot be.
+
+    Nobody can change it any more, the program that it is least of all.
+    """
+    seal(binary)
     again = os.open(f"/proc/self/fd/{binary}", os.O_RDONLY | os.O_CLOEXEC)
     os.close(binary)
     return again

@@ -9,7 +9,7 @@ LANGUAGES = {
     "cpp": ("cpp", "c++", "cc", "cxx", "c", "cpp17", "cpp20"),
 }
 """Languages of programs, and how the fences of code blocks name them."""
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)")
+_FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([\w+#.-]*)")
 
 
 def extract_program(solution: str, language: str) -> tuple[str, str]:
@@ -38,15 +38,15 @@ def extract_program(solution: str, language: str) -> tuple[str, str]:
 def _blocks(text: str) -> tuple[list[tuple[str, str]], bool]:
     """Fenced blocks as (language, text), and whether the last is not closed."""
     blocks: list[tuple[str, str]] = []
-    fence, name, lines = "", "", list[str]()
+    fence, indent, name, lines = "", "", "", list[str]()
     for line in text.splitlines(keepends=True):
         match = _FENCE.match(line)
         if not fence:
             if match:
-                fence, name, lines = match[1], match[2].lower(), []
-        elif match and match[1].startswith(fence) and not line.strip().strip(fence[0]):
+                indent, fence, name, lines = match[1], match[2], match[3].lower(), []
+        elif match and match[2].startswith(fence) and not line.strip().strip(fence[0]):
             blocks.append((name, "".join(lines)))
             fence = ""
         else:
-            lines.append(line)
+            lines.append(line.removeprefix(indent))
     return blocks, bool(fence)

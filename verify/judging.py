@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,14 @@ from verify.outputs import compare_outputs, compare_values, shown
 from verify.sandbox import Limits, Program, Ran, Sandbox, SandboxError
 from verify.submissions import Submission, standard_input
 
+EXPECTED_TIMES = 4
+"""How much longer than the expected result a returned one is worth reading."""
 NEAR_LIMIT = 0.9
 """Share of the memory limit from which a bad end counts as out of memory."""
+OWN_MB = 16
+"""Memory that a fork of the server has before it does anything."""
+CLOCK_S = 0.05
+"""How far the kernel's clock of processor time may be behind when it kills."""
 CHECKER_SAYS_WRONG = (1, 2)
 """Exit statuses of a checker, as testlib's: wrong answer, presentation error."""
 
@@ -50,10 +56,16 @@ class Ruling:
 
 
 class Judge:
-    """Judges programs in a sandbox, one at a time."""
+    """Judges programs in a sandbox, one at a time.
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    Args:
+        sandbox: Where they run.
+        beat: Called before each test, for who wants to know that the judge is not stuck.
+    """
+
+    def __init__(self, sandbox: Sandbox, beat: Callable[[], None] = lambda: None) -> None:
         self.sandbox = sandbox
+        self.beat = beat
         self._compiler: Compiler | None = None
 
     def judge(self, submission: Submission, first: int = 1) -> Ruling:
@@ -80,26 +92,36 @@ class Judge:
     def _judge(self, submission: Submission, first: int) -> Ruling:
         if not submission.tests:
             return Ruling("IE", "there are no tests: nothing can be said")
-        source, why = extract_program(submission.solution, submission.language)
-        if why:
-            return Ruling("CE", why)
-        binary: int | None = None
-        if submission.language == "cpp":
-            self._compiler = self._compiler or Compiler(self.sandbox)
-            compiled = self._compiler.compile(source)
-            if compiled.binary is None:
-                verdict = "CE" if compiled.said else "IE"
-                return Ruling(verdict, ascii(compiled.said or "the machine is overloaded")[1:-1])
-            binary = compiled.binary
+        source, binary, ruling = self._executable(submission)
+        if ruling is not None:
+            return ruling
         for number, test in enumerate(submission.tests, 1):
             if number < first:
                 continue
+            self.beat()
             verdict, detail = self._test(submission, source, binary, test)
             if verdict != "AC":
                 told = f"test {number} of {len(submission.tests)}: {detail}"
                 is_general = verdict == "CE"
                 return Ruling(verdict, detail if is_general else told, number)
         return Ruling("AC", f"{len(submission.tests)} tests")
+
+    def _executable(self, submission: Submission) -> tuple[str, int | None, Ruling | None]:
+        """Source and, in C++, the compiled program; or the verdict where there is none."""
+        source, why = submission.solution, ""
+        if not submission.is_program:
+            source, why = extract_program(source, submission.language)
+        if why:
+            return "", None, Ruling("CE", why)
+        if submission.language != "cpp":
+            return source, None, None
+        self._compiler = self._compiler or Compiler(self.sandbox)
+        compiled = self._compiler.compile(source)
+        if compiled.binary is not None:
+            return source, compiled.binary, None
+        if compiled.said:
+            return "", None, Ruling("CE", ascii(compiled.said)[1:-1])
+        return "", None, Ruling("IE", "the machine is overloaded: it could not be compiled")
 
     def _test(
         self, submission: Submission, source: str, binary: int | None, test: Mapping[str, Any]
@@ -158,7 +180,15 @@ def _program(
         "args": args if isinstance(args, list) else [],
         "kwargs": args if isinstance(args, dict) else {},
     }
-    return Program("python", json.dumps(task).encode(), b"", submission.limits, "function")
+    room = EXPECTED_TIMES * len(json.dumps(test.get("expected"))) + (1 << 16)
+    return Program(
+        "python",
+        json.dumps(task).encode(),
+        b"",
+        submission.limits,
+        style="function",
+        report_bytes=room if "expected" in test else submission.limits.output_kb * 1024,
+    )
 
 
 def ending(ran: Ran, submission: Submission, is_python: bool) -> tuple[str, str]:
@@ -185,23 +215,24 @@ def _beginning(ran: Ran, is_python: bool) -> tuple[str, str] | None:
 
 def _use(ran: Ran, limits: Limits) -> tuple[str, str] | None:
     """The verdict on a program that used up time or output."""
-    if ran.cpu_s > limits.cpu_s or ran.status == -signal.SIGXCPU:
-        return "TLE", f"more than {limits.cpu_s:g} s of processor time"
-    if ran.ended == "wall":
-        return "TLE", f"no end within {limits.wall_s:g} s"
+    is_killed = ran.status == -signal.SIGKILL and ran.cpu_s > limits.cpu_s - CLOCK_S
+    if ran.cpu_s > limits.cpu_s or is_killed or ran.ended == "wall":
+        limit = f"{limits.cpu_s:g} s of processor time, {limits.wall_s:g} s in all"
+        return "TLE", f"no end within {limit}"
     if ran.ended == "output":
         return "OLE", f"more than {limits.output_kb} kB of output"
     return None
 
 
 def _bad_end(ran: Ran, limits: Limits) -> tuple[str, str] | None:
-    """The verdict on a program that did not end with status 0."""
+    """The verdict on a program that used too much memory, or did not end with status 0."""
+    last = ran.stderr.strip().rpartition(b"\n")[2]
+    is_refused = b"MemoryError" in last.partition(b":")[0] or b"bad_alloc" in ran.stderr
+    is_near = ran.peak_mb > NEAR_LIMIT * limits.mem_mb
+    if ran.peak_mb > limits.mem_mb + OWN_MB or (ran.status and (is_refused or is_near)):
+        return "MLE", f"more than {limits.mem_mb} MB of memory"
     if ran.status == 0:
         return None
-    last = ran.stderr.strip().rpartition(b"\n")[2]
-    is_memory = last.startswith(b"MemoryError") or b"bad_alloc" in ran.stderr
-    if is_memory or ran.peak_mb > NEAR_LIMIT * limits.mem_mb:
-        return "MLE", f"more than {limits.mem_mb} MB of memory"
     if ran.status > 0:
         return "RE", f"exit status {ran.status}: {shown(last)}"
     known = {int(number): number.name for number in signal.Signals}

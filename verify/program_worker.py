@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-
 MAX_DIGITS = 100_000
 """Digits of a whole number in a row."""
 
@@ -27,7 +26,7 @@ def main(layers: Sequence[str], allow_unsafe: bool) -> None:
     from verify.submissions import Submission
 
     try:
-        judge = Judge(Sandbox(layers, allow_unsafe))
+        judge = Judge(Sandbox(layers, allow_unsafe), lambda: _say({"ready": True}))
     except SandboxError as error:
         _say({"error": str(error)})
         return

@@ -32,6 +32,8 @@ Key = tuple[str, str]
 """Id of a row and hash of its line: a verdict belongs to both."""
 TOGETHER = 256
 """Rows that are read ahead, so that answers and programs find enough to do at once."""
+HIDING = ("root", "landlock")
+UNHIDDEN = "programs can read all files that you can read, and the memory of the judge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class _Verifiers:
             self._programs = UnitTestVerifier(self.workers, allow_unsafe=self.allow_unsafe)
             for layer, what in self._programs.layers.items():
                 tqdm.write(f"sandbox: {layer}: {what}", file=sys.stderr)
+            if not any(is_active(self._programs.layers[name]) for name in HIDING):
+                tqdm.write(f"sandbox: warning: {UNHIDDEN}", file=sys.stderr)
         return self._programs
 
     def _active(self) -> list[str]:

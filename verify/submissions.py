@@ -26,11 +26,12 @@ class Submission:
         mode: "stdin": a script; "function": ``entry`` is called.
         entry: Function or method; None for the only one.
         solution: A completion or a program.
-        tests: {"stdin", "stdout"} or {"args", "expected"}; where ``stdout`` or ``expected`` is
-            null, the program only has to end well.
+        tests: {"stdin", "stdout"} or {"args", "expected"}; where ``stdout`` is null, or
+            ``expected`` absent, the program only has to end well.
         compare: See ``outputs``.
         limits: Of each test.
         checker: Source of the program that decides about outputs, if there is one.
+        is_program: Whether the solution is a program as it stands, not a completion.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Submission:
     compare: str
     limits: Limits
     checker: str | None = None
+    is_program: bool = False
 
     def to_row(self) -> dict[str, Any]:
         """A JSON object; ``from_row`` reads it back."""
@@ -55,6 +57,7 @@ class Submission:
             "compare": self.compare,
             "limits": self.limits.to_row(),
             "checker": self.checker,
+            "is_program": self.is_program,
         }
 
     @staticmethod
@@ -72,7 +75,7 @@ class Submission:
         tests = _tests(row.get("tests"))
         mode = row.get("mode") or ("function" if any("args" in test for test in tests) else "stdin")
         language = row.get("language") or "python"
-        if language not in LANGUAGES:
+        if not isinstance(language, str) or language not in LANGUAGES:
             raise ValueError(f"language is {language!r}, but it can be {' or '.join(LANGUAGES)}")
         if mode not in MODES or (mode == "function" and language != "python"):
             raise ValueError(
@@ -97,6 +100,7 @@ class Submission:
             compare=compare,
             limits=Limits.of(row.get("limits")),
             checker=_checker(row, compare, mode, folder),
+            is_program=bool(row.get("is_program") or row.get("solution") is None),
         )
 
 
@@ -136,7 +140,8 @@ def _check_test(test: Mapping[str, Any], mode: str, number: int) -> None:
 def _solution(row: Mapping[str, Any], folder: Path | None) -> str:
     solution = row.get("solution")
     if solution is None and folder is not None and isinstance(row.get("program"), str):
-        return (folder / row["program"]).read_bytes().decode(errors="surrogateescape")
+        path: Path = folder / row["program"]
+        return path.read_bytes().decode(errors="surrogateescape")
     if isinstance(solution, str):
         return solution
     raise ValueError("a row of code needs a text as `solution`, or the file of a `program`")

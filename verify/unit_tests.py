@@ -10,14 +10,14 @@ from typing import Any
 
 from promptcot.records import Outcome, Problem, Verdict
 from verify.judging import Ruling
-from verify.sandbox import LAYERS, Sandbox
+from verify.sandbox import LAYERS, LONGEST_WAIT, Sandbox
 from verify.submissions import Submission
-from verify.workers import Result, WorkerPool
+from verify.workers import ALLOWED_S, Result, WorkerPool
 
 TOGETHER = 16
 """Programs for each worker that are judged before those out of time are tried again alone."""
-JOB_S = 86400.0
-"""A worker's time for a program; the sandbox holds the clock of each test."""
+SLACK_S = 240.0
+"""A worker's time for a test, besides what the sandbox grants it: to compile, read and compare."""
 
 
 class UnitTestVerifier:
@@ -51,7 +51,7 @@ class UnitTestVerifier:
         self.language = language
         start = f"main({tuple(layers)!r}, {allow_unsafe!r})"
         program = f"from verify.program_worker import main; {start}"
-        self.pool = WorkerPool(num_workers, JOB_S, program, "judges programs")
+        self.pool = WorkerPool(num_workers, SLACK_S, program, "judges programs")
         self._lock = Lock()
 
     def __call__(self, problem: Problem, solution: str) -> Verdict:
@@ -95,7 +95,10 @@ class UnitTestVerifier:
 
     def _judge(self, some: list[Submission]) -> list[Ruling]:
         rulings: dict[int, Ruling] = {}
-        rows = [submission.to_row() for submission in some]
+        rows = [
+            {**submission.to_row(), ALLOWED_S: submission.limits.wall_s * LONGEST_WAIT + SLACK_S}
+            for submission in some
+        ]
         for result in self.pool.run({**row, "first": 1} for row in rows):
             rulings[result.number] = _ruling(result)
         is_alone = len(some) == 1 or self.pool.num_workers == 1

@@ -30,6 +30,9 @@ MAX_DEATHS = 3
 MAX_KILLS = 50
 """Workers that others may kill at one job before it is given up."""
 
+ALLOWED_S = "allowed_s"
+"""Key of a job's own seconds; a worker that says it is ready while it is at it starts them anew."""
+
 Row = dict[str, Any]
 
 
@@ -207,7 +210,8 @@ class WorkerPool:
                 continue
             if not self._waiting and not self._take(source):
                 return
-            worker.ask(self._waiting.popleft(), self.wall_s)
+            job = self._waiting.popleft()
+            worker.ask(job, self._allowed(job))
         if not self._waiting and not any(worker.job for worker in self._workers):
             self._take(source)  # all are starting: is there work at all?
 
@@ -216,6 +220,9 @@ class WorkerPool:
         if job is not None:
             self._waiting.append(job)
         return job is not None
+
+    def _allowed(self, job: _Job | None) -> float:
+        return float(job.row.get(ALLOWED_S, self.wall_s)) if job is not None else self.wall_s
 
     def _collect(self) -> Iterator[Result]:
         assert self._selector is not None
@@ -241,7 +248,7 @@ class WorkerPool:
             raise RuntimeError(row["error"])
         if "ready" in row:
             worker.is_ready, self._failed_starts = row["ready"], 0
-            allowed = self.wall_s if worker.is_ready else START_S
+            allowed = self._allowed(worker.job) if worker.is_ready else START_S
             worker.deadline = time.monotonic() + allowed
         elif worker.job is not None:
             number, worker.job = worker.job.number, None

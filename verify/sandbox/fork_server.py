@@ -41,6 +41,8 @@ START_S = 60.0
 """Longest time that a server may take to start, or to fork."""
 MAX_WAIT = 20.0
 """Wall times that a program may wait for a processor before the machine is called overloaded."""
+LONGEST_WAIT = MAX_WAIT + 1
+"""Wall times after which a program has ended, whatever the machine does."""
 MESSAGE_BYTES = 1 << 16
 
 
@@ -127,7 +129,7 @@ class ForkServer:
     def run(self, program: Program, binary: int | None) -> Ran:
         """Run a program; see ``Sandbox.run``."""
         with contextlib.ExitStack() as files:
-            outputs = Outputs(program.limits.output_kb * 1024)
+            outputs = Outputs(program.limits.output_kb * 1024, program.report_bytes)
             files.callback(outputs.close)
             given = [files.enter_context(in_memory(program.stdin)), *outputs.theirs[:2]]
             if binary is not None:

@@ -17,7 +17,7 @@ class Limits:
         cpu_s: Seconds of processor time, of all threads together. It is the limit that decides,
             as it does not depend on what else the machine does.
         wall_s: Seconds that may pass while the program does not wait for a processor.
-        mem_mb: Memory besides what the interpreter, or a compiled program's libraries, take.
+        mem_mb: Memory in use at its peak; somewhat more may be reserved.
         output_kb: Standard output.
         nproc: Threads; counted where there are user namespaces.
         fsize_kb: A file that it writes, where it may write any.
@@ -32,8 +32,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in self.to_row().items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                raise ValueError(f"limit {name} is {value!r}, but it must be a number above 0")
+            kinds = int | float if name.endswith("_s") else int
+            if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
+                raise ValueError(
+                    f"limit {name} is {value!r}, but it must be a number above 0, and a whole one "
+                    "but for seconds"
+                )
             if value > HIGHEST:
                 raise ValueError(f"limit {name} is {value!r}, but it can be at most {HIGHEST:g}")
 
@@ -46,6 +50,8 @@ class Limits:
         Raises:
             ValueError: A name is unknown or a value out of range.
         """
+        if not isinstance(given, Mapping | None):
+            raise ValueError(f"limits are {str(given)[:60]!r}, but they must be an object")
         chosen = {name: value for name, value in (given or {}).items() if value is not None}
         names = [field.name for field in fields(Limits)]
         for name in chosen:

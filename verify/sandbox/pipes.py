@@ -16,12 +16,12 @@ _ADD_SEALS, _SEALS = 1033, 0x1 | 0x2 | 0x4 | 0x8
 class Outputs:
     """Pipes for standard output, standard error and the report, each kept up to a limit."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, report_limit: int) -> None:
         pairs = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
         self.ours = [ours for ours, _ in pairs]
         self.theirs = [theirs for _, theirs in pairs]
         self.kept = {file: bytearray() for file in self.ours}
-        self.limits = dict(zip(self.ours, (limit, STDERR_BYTES, limit), strict=True))
+        self.limits = dict(zip(self.ours, (limit, STDERR_BYTES, report_limit), strict=True))
         self.is_too_much = False
         for file in self.ours:
             os.set_blocking(file, False)
@@ -64,7 +64,12 @@ def in_memory(data: bytes) -> Iterator[int]:
         while view:
             view = view[os.write(file, view) :]
         os.lseek(file, 0, os.SEEK_SET)
-        fcntl.fcntl(file, _ADD_SEALS, _SEALS)
+        seal(file)
         yield file
     finally:
         os.close(file)
+
+
+def seal(file: int) -> None:
+    """Let nobody change a file in memory any more."""
+    fcntl.fcntl(file, _ADD_SEALS, _SEALS)

@@ -23,6 +23,7 @@ class Program:
         style: "stdin" or "function".
         argv: A compiler and its arguments, which write ``output``.
         output: Name of the file that a compiler writes.
+        report_bytes: Most that it may report, a returned value included.
         files: Contents of files that a Python program finds by its arguments.
     """
 
@@ -34,6 +35,7 @@ class Program:
     argv: tuple[str, ...] = ()
     output: str = ""
     files: tuple[bytes, ...] = ()
+    report_bytes: int = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)

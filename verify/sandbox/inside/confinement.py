@@ -20,6 +20,7 @@ class Confinement:
         self.is_compiler = config["kind"] == "compile"
         self.layers: dict[str, str] = {}
         """Layer and what is active of it, or "missing: " and why."""
+        self.has_root = False
         self.filters: dict[str, Filter] = {}
         """By kind of program; each program installs its own. Empty where there is no seccomp."""
 
@@ -29,8 +30,8 @@ class Confinement:
         self.layers["rlimits"] = "cpu, address space, file size, open files, no core"
         has_spaces = self._try("namespaces", self._enter_namespaces)
         has_root = has_spaces and self._try("root", self._change_root)
-        if has_spaces:
-            namespaces.drop_capabilities()
+        namespaces.drop_capabilities()
+        self.has_root = has_root
         has_landlock = self._try("landlock", self._restrict_files)
         self._try("seccomp", lambda: self._make_filters(has_root or has_landlock))
         namespaces.hide_memory()
@@ -69,7 +70,10 @@ class Confinement:
         rights = [(path, landlock.READ) for path in self.config["readable"]]
         rights += [("/dev/null", landlock.DEVICE)]
         rights += [(path, landlock.READ_FILE) for path in ("/dev/urandom", "/dev/random")]
+        if self.has_root:
+            rights.append((namespaces.EMPTY, landlock.READ))
         if self.is_compiler:
+            rights = [(path, allowed | landlock.EXECUTE) for path, allowed in rights]
             rights.append((self.config["build"], (1 << 16) - 1))
         return f"version {landlock.restrict(rights)}"
 

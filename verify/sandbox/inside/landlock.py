@@ -12,7 +12,8 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _VERSION_QUERY, _PATH_BENEATH = 1, 1
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1, 2, 4, 8, 1 << 14
 _OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | 1 << 15
-READ = EXECUTE | READ_FILE | READ_DIR
+READ = READ_FILE | READ_DIR
+"""And not execute: a program in memory, which is what a compiled one is, needs no such right."""
 DEVICE = READ_FILE | WRITE_FILE | TRUNCATE
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 """Number of rights on files by version; 16 from version 5 on."""

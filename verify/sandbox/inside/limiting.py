@@ -6,6 +6,8 @@ import resource
 from typing import Any
 
 MB = 1 << 20
+UNUSED_MB = 768
+"""Address space that a program may reserve without using it, as for the stack of a thread."""
 HIGHEST = {
     which: 1 << 62 if hard == resource.RLIM_INFINITY else hard
     for which in range(16)
@@ -23,6 +25,10 @@ def set_common_limits() -> None:
     ):
         value = min(value, HIGHEST[which])
         resource.setrlimit(which, (value, value))
+    # The stack is bounded by the address space. Where it has no limit of its own, glibc gives
+    # threads a small one each; else each would take as much as the main one may.
+    highest = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    resource.setrlimit(resource.RLIMIT_STACK, (highest, highest))
 
 
 def set_limits(limits: dict[str, Any], besides_mb: int, counts_users: bool) -> None:
@@ -35,14 +41,14 @@ def set_limits(limits: dict[str, Any], besides_mb: int, counts_users: bool) -> N
             user's count, and a limit would make a verdict depend on what else runs.
     """
     for which, value in (
-        (resource.RLIMIT_AS, (limits["mem_mb"] + besides_mb) * MB),
-        (resource.RLIMIT_STACK, limits["mem_mb"] * MB),
+        (resource.RLIMIT_AS, (limits["mem_mb"] + besides_mb + UNUSED_MB) * MB),
         (resource.RLIMIT_FSIZE, limits["fsize_kb"] * 1024),
     ):
         value = min(value, HIGHEST[which])
         resource.setrlimit(which, (value, value))
     seconds = int(-(-limits["cpu_s"] // 1))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    # soft and hard: a program that could handle the signal could end as if it were in time
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     if counts_users:
         processes = min(limits["nproc"] + 2, HIGHEST[resource.RLIMIT_NPROC])
         resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))

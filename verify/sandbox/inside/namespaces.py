@@ -32,6 +32,8 @@ _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _PDEATHSIG, _DUMPABLE = 1, 4
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+EMPTY = "/box"
+"""The folder where a program finds itself."""
 INNER_ID = 1000
 """User and group inside; outside it is still whoever started the process."""
 _STAGE = "/tmp"
@@ -96,6 +98,7 @@ def change_root(readable: Sequence[str], build: str | None, build_bytes: int) ->
     os.mkdir(f"{_STAGE}/proc")
     _mount("proc", f"{_STAGE}/proc", "proc", _NO_SUID | _NO_DEV | _NO_EXEC)
     os.makedirs(f"{_STAGE}/tmp", exist_ok=True)
+    os.mkdir(_STAGE + EMPTY)
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         os.symlink(f"/proc/self/fd/{number}", f"{_STAGE}/dev/{name}")
     if build is not None:
@@ -104,7 +107,7 @@ def change_root(readable: Sequence[str], build: str | None, build_bytes: int) ->
     os.chdir(_STAGE)
     _check(_libc.syscall(_PIVOT_ROOT[platform.machine()], b".", b"."), "pivot_root")
     _check(_libc.umount2(b".", _DETACH), "umount")
-    os.chdir("/")
+    os.chdir(EMPTY)
     _mount("", "/", "", _REMOUNT | _BIND | _READ_ONLY | _NO_SUID | _NO_DEV)
 
 

@@ -10,11 +10,14 @@ attacking: no expected output is near, and what is reported is only believed whe
 from __future__ import annotations
 
 import atexit
+import gc
+import io
 import json
 import os
 import sys
 import types
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 REPORT = 3
@@ -31,71 +34,89 @@ CUT = 4000
 
 
 def library_names() -> dict[str, Any]:
-    """The names that a solution in function style need not import, as on LeetCode."""
+    """The names that a program with a class Solution need not import, as on LeetCode."""
     names: dict[str, Any] = {}
-    modules = "string re collections heapq bisect copy math random statistics itertools functools"
-    modules = f"{modules} operator io sys json datetime typing"
+    modules = "string re datetime collections heapq bisect copy math random statistics itertools"
+    modules = f"{modules} functools operator io sys json time typing"
     for module in modules.split():
-        names[module] = __import__(module)
-    for module in [*modules.split(), "builtins"]:  # last, so that math.pow hides no builtin
         exec(f"from {module} import *", names)
+    for module in modules.split():  # after all, so that bisect is the module
+        names[module] = __import__(module)
+    exec("from builtins import *", names)
     for name in ("__builtins__", "__name__", "__doc__"):
         names.pop(name, None)
     return names
 
 
-def run_program(function_names: dict[str, Any] | None) -> NoReturn:
+def run_program(is_function: bool, library: dict[str, Any]) -> NoReturn:
     """Run what the task says and end the process.
 
     Args:
-        function_names: Names that are known to a program in function style; None in stdin style.
+        is_function: Function style: the task names a function to call.
+        library: See ``library_names``.
     """
     with open(TASK, "rb", buffering=0) as file:
-        task = file.readall()
-    given = None if function_names is None else json.loads(task)
+        text = file.readall()
+    task = json.loads(text) if is_function else None
     try:
-        source = task if given is None else given["source"]
+        source = text if task is None else task["source"].encode(errors="surrogateescape")
+        if b"coding" not in source:
+            source.decode()
         code = compile(source, "solution.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        text = str(error) if isinstance(error, SyntaxError) else repr(error)
-        os.write(REPORT, b"C" + text[:CUT].encode(errors="replace"))
+        said = str(error) if isinstance(error, SyntaxError) else repr(error)
+        os.write(REPORT, b"C" + said[:CUT].encode(errors="replace"))
         os._exit(1)
     os.write(REPORT, b"S")
-    main = types.ModuleType("__main__")
-    main.__dict__.update(function_names or {})
+    main = types.ModuleType("solution" if is_function else "__main__")
+    if task is not None and "class Solution" in task["source"]:
+        main.__dict__.update(library)
     main.__dict__.update({"__builtins__": __builtins__, "__file__": "solution.py"})
-    if given is None:
+    if task is None:
         os.close(REPORT)
-    sys.modules["__main__"] = main
-    _end(_run(lambda: _solve(code, main.__dict__, given)))
+    sys.modules["__main__"] = sys.modules[main.__name__] = main
+    names = main.__dict__
+    del main
+    status = _run(partial(_solve, code, names, task, library))
+    for name in ("__main__", "solution"):
+        sys.modules.pop(name, None)
+    del names  # the last that holds the program's objects, but for themselves
+    _end(status)
 
 
-def _solve(code: types.CodeType, names: dict[str, Any], task: dict[str, Any] | None) -> None:
+def _solve(
+    code: types.CodeType,
+    names: dict[str, Any],
+    task: dict[str, Any] | None,
+    library: dict[str, Any],
+) -> None:
     exec(code, names)
     if task is not None:
-        function = _entry(names, task["entry"], code)
-        result = function(*task["args"], **task["kwargs"])
+        own = {name: names[name] for name in names if names[name] is not library.get(name)}
+        result = _entry(own, task["entry"])(*task["args"], **task["kwargs"])
         _write_all(REPORT, json.dumps(plain(result), allow_nan=True).encode())
 
 
-def _entry(names: dict[str, Any], entry: str | None, code: types.CodeType) -> Callable[..., Any]:
+def _entry(own: dict[str, Any], entry: str | None) -> Callable[..., Any]:
     """The function, or the method of class Solution, that a test calls."""
-    path = (entry or "").replace("()", "").split(".")
-    if path[0] == "Solution" and len(path) > 1:
-        return getattr(names["Solution"](), path[-1])  # type: ignore[no-any-return]
-    if entry and entry in code.co_names:  # the program's own, not one of the library's
-        return names[entry]  # type: ignore[no-any-return]
-    if "Solution" in code.co_names:
-        solution = names["Solution"]()
-        own = [name for name in vars(type(solution)) if not name.startswith("_")]
-        chosen = entry if entry and hasattr(solution, entry) else own[0] if len(own) == 1 else None
-        if chosen and not (entry and chosen != entry):
-            return getattr(solution, chosen)  # type: ignore[no-any-return]
-    if entry and entry in names:
-        return names[entry]  # type: ignore[no-any-return]
-    functions = [name for name in code.co_names if isinstance(names.get(name), types.FunctionType)]
-    if entry is None and len(functions) == 1:
-        return names[functions[0]]  # type: ignore[no-any-return]
+    name = (entry or "").replace("()", "").rpartition(".")[2]
+    if isinstance(own.get("Solution"), type):
+        solution = own["Solution"]
+        public = [method for method in vars(solution) if not method.startswith("_")]
+        chosen = name or (public[0] if len(public) == 1 else "")
+        if chosen and hasattr(solution, chosen):
+            return getattr(solution(), chosen)  # type: ignore[no-any-return]
+    if name in own:
+        return own[name]  # type: ignore[no-any-return]
+    functions = [
+        value
+        for value in own.values()
+        if callable(value)
+        and not isinstance(value, type)
+        and getattr(value, "__module__", "") == "solution"
+    ]
+    if not name and len(functions) == 1:
+        return functions[0]  # type: ignore[no-any-return]
     raise NameError(f"there is no function {entry!r} in the program")
 
 
@@ -169,14 +190,23 @@ def _complain(error: BaseException) -> None:
 
 
 def _end(status: int) -> NoReturn:
+    """End the process after what an interpreter does at its end, as far as it can be seen."""
     try:
-        sys.stdout.flush()
+        _flush(sys.stdout)
+        _flush(sys.__stdout__)
+        gc.collect()  # the program's module: its objects are finalized, its files written
+        _flush(sys.stdout)
+        for thing in gc.get_objects():
+            if issubclass(type(thing), io.IOBase):
+                _flush(thing)
     except BaseException:
-        status = status or 1
-    try:
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
+        status = status or 120
+    os._exit(status)
+
+
+def _flush(stream: Any) -> None:  # noqa: ANN401
+    if stream is not None and not stream.closed and stream.writable():
+        stream.flush()
 
 
 def _write_all(place: int, data: bytes) -> None:

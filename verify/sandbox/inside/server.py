@@ -18,6 +18,8 @@ pidfd, with which the parent can kill; after it, by nothing.
 
 from __future__ import annotations
 
+import _sitebuiltins
+import builtins
 import contextlib
 import gc
 import json
@@ -44,8 +46,8 @@ MAX_MESSAGE = 1 << 16
 MAX_FILES = 8
 ASK = b"handle"
 """The parent's question for a handle on the program that runs."""
-LIBRARY_MB = 64
-"""Address space of a compiled program's libraries, besides its limit."""
+LIBRARY_MB = 16
+"""Address space of a compiled program before it has done anything."""
 
 
 def main() -> None:
@@ -53,11 +55,13 @@ def main() -> None:
     config = json.loads(sys.argv[1])
     own_mb = _prepare(config["folders"])
     names = program.library_names()
+    control = os.dup(config["socket"])  # a low number, of those that programs close
+    os.close(config["socket"])
     confinement = Confinement(config)
     confinement.apply()
     gc.collect()
     gc.freeze()
-    server = Server(config, confinement, names, own_mb)
+    server = Server(config, socket.socket(fileno=control), confinement, names, own_mb)
     server.say({"layers": confinement.layers})
     while server.serve():
         pass
@@ -75,6 +79,11 @@ def _prepare(folders: list[str]) -> int:
     sys.setrecursionlimit(sys.getrecursionlimit() + program.FRAMES)
     for name in [name for name in os.environ if name.startswith("PYTHON")]:
         del os.environ[name]
+    for name in ("exit", "quit"):  # which a start without site-packages leaves out
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
+    for name in ("copyright", "credits", "license"):
+        setattr(builtins, name, _sitebuiltins._Printer(name, ""))
+    builtins.help = _sitebuiltins._Helper()
     with open("/proc/self/statm") as file:
         pages = int(file.read().split()[0])
     own: int = pages * resource.getpagesize() // MB
@@ -86,6 +95,7 @@ class Server:
 
     Args:
         config: See the module's text.
+        control: The socket to the parent.
         confinement: What has been applied.
         names: What programs in function style need not import.
         own_mb: Address space of this process.
@@ -94,13 +104,14 @@ class Server:
     def __init__(
         self,
         config: dict[str, Any],
+        control: socket.socket,
         confinement: Confinement,
         names: dict[str, Any],
         own_mb: int,
     ) -> None:
         self.folder = f"{config['build']}/1"
         """Where a compiler works."""
-        self.socket = socket.socket(fileno=config["socket"])
+        self.socket = control
         self.confinement = confinement
         self.names = names
         self.own_mb = own_mb
@@ -176,11 +187,12 @@ class Server:
             self.confinement.filters[kind].install()
         if kind == "python":
             sys.argv += [f"/proc/self/fd/{file}" for file in range(5, len(files))]
-            program.run_program(self.names if request["style"] == "function" else None)
+            program.run_program(request["style"] == "function", self.names)
         elif kind == "binary":
             os.set_inheritable(program.REPORT, False)
             os.set_inheritable(program.TASK, False)
-            os.execve(program.TASK, ["solution"], {"PATH": "/usr/bin:/bin"})
+            where = {"PATH": "/usr/bin:/bin", "MALLOC_ARENA_MAX": "2"}
+            os.execve(program.TASK, ["solution"], where)
         else:
             where = {"TMPDIR": os.getcwd(), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
             os.execve(request["argv"][0], request["argv"], where)
