@@ -92,6 +92,7 @@ def train() -> Any:  # noqa: ANN401
         logging.getLogger(name).setLevel(logging.WARNING)
     for room in ("callbacks", "datamodules", "modules"):  # so that their short names work
         importlib.import_module(room)
+    importlib.import_module("modules.strategies").register()
     return cli_class()(
         LightningModule,
         LightningDataModule,
@@ -107,6 +108,7 @@ def cli_class() -> type[Any]:
     """Lightning's command line with our errors, callbacks that add up, and fits that go on."""
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+    from modules.strategies import check_strategy
     from promptcot.command_line import AddingConfigFile, HelpfulErrors
 
     class Parser(HelpfulErrors, LightningArgumentParser):
@@ -120,6 +122,10 @@ def cli_class() -> type[Any]:
 
         def _parse_ckpt_path(self) -> None:
             """A checkpoint's own settings must not override the given ones without a word."""
+
+        def before_instantiate_classes(self) -> None:
+            chosen = self.config[self.config.subcommand].trainer.strategy
+            check_strategy(chosen if isinstance(chosen, str) else chosen.class_path)
 
         def before_fit(self) -> None:
             self._dump_config()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 PREFIX = "policy.lm."
 
@@ -32,7 +36,7 @@ def export_weights(trainer: Trainer, module: LightningModule, folder: Path) -> N
     """Gather the policy on rank 0 and save it with its tokenizer. Every rank must call this."""
     from transformers import AutoTokenizer
 
-    state = trainer.strategy.lightning_module_state_dict()
+    state = whole_state(trainer, module)
     if trainer.is_global_zero:
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -43,3 +47,12 @@ def export_weights(trainer: Trainer, module: LightningModule, folder: Path) -> N
             shutil.rmtree(folder)
         os.replace(partial, folder)
     trainer.strategy.barrier(f"{folder} written")
+
+
+def whole_state(trainer: Trainer, module: LightningModule) -> Mapping[str, Any]:
+    """The whole state of a module on rank 0, however it is sharded. Every rank must call this."""
+    if isinstance(trainer.strategy, ModelParallelStrategy):
+        # the strategy's own way gives the shards where checkpoints are written as shards
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return get_model_state_dict(module, options=options)
+    return trainer.strategy.lightning_module_state_dict()

@@ -8,6 +8,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from modules.strategies import shard
 from promptcot.batches import TokenBatch
 from promptcot.likelihood import TargetLogprobs, by_segment, load_causal_lm
 from promptcot.protocols import SegmentLogprobs
@@ -55,7 +56,9 @@ class LMModule(LightningModule):
         lm = load_causal_lm(self.weights, torch.float32)
         if self.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
-        self.policy = TargetLogprobs(lm).train()  # transformers hands it over in eval mode
+        policy = TargetLogprobs(lm).train()  # transformers hands it over in eval mode
+        shard(policy, self.device_mesh)
+        self.policy = policy
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer(p for p in self.parameters() if p.requires_grad)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -148,30 +150,73 @@ def test_held_out_rows_are_validated_to_the_token_and_predicted_by_id(tiny_model
     assert metrics["m_step/val_loss"] == pytest.approx(-nats / tokens, rel=1e-5)
 
 
+def fit_command(tiny_model, corpus, folder, strategy, devices):
+    return [
+        *(sys.executable, "cli.py", "fit", "--config", "configs/cold_start_p.yaml"),
+        *("--model.weights", str(tiny_model), "--data.weights", str(tiny_model)),
+        *("--data.corpus.path", corpus.path, "--data.batch_size", "3"),
+        *("--trainer.accelerator", "cpu", "--trainer.precision", "32-true"),
+        *("--trainer.strategy", strategy, "--trainer.devices", devices),
+        *("--trainer.logger", "false", "--trainer.default_root_dir", str(folder)),
+    ]
+
+
+def fit_by_command(tiny_model, corpus, folder, strategy, devices):
+    return subprocess.run(
+        fit_command(tiny_model, corpus, folder, strategy, devices),
+        cwd=CHECKOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+
+
 @pytest.mark.slow
-def test_two_processes_step_as_one(tiny_model, corpus, tmp_path):
-    for devices in ("1", "2"):
-        folder = tmp_path / devices
-        command = [
-            *(sys.executable, "cli.py", "fit", "--config", "configs/cold_start_p.yaml"),
-            *("--model.weights", str(tiny_model), "--data.weights", str(tiny_model)),
-            *("--data.corpus.path", corpus.path, "--data.batch_size", "3"),
-            *("--trainer.accelerator", "cpu", "--trainer.precision", "32-true"),
-            *("--trainer.strategy", "ddp", "--trainer.devices", devices),
-            *("--trainer.logger", "false", "--trainer.default_root_dir", str(folder)),
-        ]
-        ended = subprocess.run(
-            command,
-            cwd=CHECKOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=200,
-        )
+def test_two_processes_step_as_one_whichever_strategy_they_share(tiny_model, corpus, tmp_path):
+    for name, strategy, devices in (("1", "auto", "1"), ("ddp", "ddp", "2"), ("2", "fsdp2", "2")):
+        ended = fit_by_command(tiny_model, corpus, tmp_path / name, strategy, devices)
         assert ended.returncode == 0, ended.stderr
-    one, two = (load_file(tmp_path / n / "weights" / "model.safetensors") for n in "12")
     start = load_file(tiny_model / "model.safetensors")
+    one, ddp, fsdp2 = (
+        load_file(tmp_path / name / "weights" / "model.safetensors") for name in ("1", "ddp", "2")
+    )
     for name, value in one.items():
-        assert_close(two[name], value, atol=1e-6, rtol=1e-5)
+        assert_close(ddp[name], value, atol=1e-6, rtol=1e-5)
+        assert_close(fsdp2[name], value, atol=1e-6, rtol=1e-5)
+    assert one.keys() == fsdp2.keys()
     assert not torch.equal(one["model.norm.weight"], start["model.norm.weight"])
+
+
+@pytest.mark.slow
+def test_a_sharded_fit_that_was_killed_goes_on_bit_for_bit(tiny_model, corpus, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    ended = fit_by_command(tiny_model, corpus, whole, "fsdp2", "2")
+    assert ended.returncode == 0, ended.stderr
+    with subprocess.Popen(
+        fit_command(tiny_model, corpus, cut, "fsdp2", "2"),
+        cwd=CHECKOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as child:
+        while not (cut / "progress" / "latest.json").exists():
+            assert child.poll() is None
+            time.sleep(0.01)
+        os.killpg(child.pid, signal.SIGKILL)
+    resumed = fit_by_command(tiny_model, corpus, cut, "fsdp2", "2")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on with the interrupted fit" in resumed.stderr
+    expected, found = (load_file(f / "weights" / "model.safetensors") for f in (whole, cut))
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_the_first_fsdp_is_refused_by_name(tiny_model, corpus, tmp_path):
+    ended = fit_by_command(tiny_model, corpus, tmp_path, "fsdp", "2")
+    assert ended.returncode == 2
+    assert "the strategy fsdp cannot clip a gradient by its norm" in ended.stderr
+    assert "--trainer.strategy fsdp2" in ended.stderr
+    assert "Traceback" not in ended.stderr

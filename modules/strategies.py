@@ -1,0 +1,86 @@
+"""Sharded training by a flag: ``--trainer.strategy fsdp2``, and what a module needs for it.
+
+Lightning's own ``fsdp`` is torch's first FSDP: it cannot clip a gradient by its norm, which every
+configuration here does, and it does not run on a CPU.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+
+from promptcot.likelihood import TargetLogprobs
+
+FIRST_FSDP = ("fsdp", "fsdp_cpu_offload", "FSDPStrategy")
+
+
+class FSDP2Strategy(ModelParallelStrategy):
+    """Weights, gradients and optimizer states sharded over all ranks, a layer at a time.
+
+    Args:
+        save_distributed_checkpoint: Write a checkpoint as a folder of shards, each rank its own,
+            instead of one file.
+        process_group_backend: "nccl" or "gloo"; None chooses by device.
+        timeout: Longest wait of a rank for the others.
+    """
+
+    def __init__(
+        self,
+        save_distributed_checkpoint: bool = True,
+        process_group_backend: str | None = None,
+        timeout: timedelta = timedelta(minutes=30),
+    ) -> None:
+        super().__init__(
+            "auto",
+            "auto",
+            save_distributed_checkpoint=save_distributed_checkpoint,
+            process_group_backend=process_group_backend,
+            timeout=timeout,
+        )
+
+    def setup_environment(self) -> None:
+        # Lightning's "auto" would split every layer over the devices of a node
+        self._tensor_parallel_size = 1
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+
+def register() -> None:
+    """Make ``fsdp2`` a name that ``--trainer.strategy`` knows."""
+    if "fsdp2" not in StrategyRegistry:
+        StrategyRegistry.register("fsdp2", FSDP2Strategy, description="torch's FSDP2")
+
+
+def check_strategy(name: str) -> None:
+    """Refuse what would fail later.
+
+    Args:
+        name: Of a strategy or its class, with or without its module.
+
+    Raises:
+        ValueError: It is torch's first FSDP.
+    """
+    if name.rpartition(".")[2] in FIRST_FSDP:
+        raise ValueError(
+            f"the strategy {name} cannot clip a gradient by its norm, which this fit does: "
+            "use --trainer.strategy fsdp2"
+        )
+
+
+def shard(policy: TargetLogprobs, mesh: DeviceMesh | None) -> None:
+    """Shard a policy over the ranks of a mesh; None, which other strategies have, does nothing.
+
+    The policy itself is the root: its forward pass uses the head and the embeddings. Each layer
+    of the decoder is gathered when it is needed.
+    """
+    if mesh is None:
+        return
+    ranks = mesh["data_parallel"]
+    layers: nn.ModuleList = policy.lm.get_decoder().layers
+    for layer in layers:
+        fully_shard(layer, mesh=ranks)
+    fully_shard(policy, mesh=ranks)
