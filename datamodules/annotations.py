@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.packed import EvaluationBatches, TrainingBatches
@@ -15,10 +16,20 @@ from promptcot.fingerprints import fingerprint
 from promptcot.prompts import PromptFormat, rationale_target
 from promptcot.protocols import Target
 from promptcot.records import Annotation
+from promptcot.store import ROWS
 from promptcot.tokens import Example, encode
 from promptcot.weights import check_weights, context_length
 
 log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Rounds(Protocol):
+    """Gives the rows of each epoch; a callback that refreshes the training set does."""
+
+    def round_folder(self, trainer: Trainer) -> Path:
+        """The round of the trainer's epoch. Every rank calls it."""
+        ...
 
 
 class AnnotationDataModule(LightningDataModule, ABC):
@@ -26,7 +37,8 @@ class AnnotationDataModule(LightningDataModule, ABC):
 
     Args:
         weights: Folder (or hub name) whose tokenizer is used.
-        corpus: The rows; those without a rationale are not trained on.
+        corpus: The rows; those without a rationale are not trained on. Where a callback refreshes
+            the training set, its rounds take their place.
         batch_size: Sequences in one optimizer step, over all devices and micro-batches.
         max_tokens: Longest sequence, though never longer than the model's context; longer ones
             are left out, counted and named.
@@ -62,13 +74,17 @@ class AnnotationDataModule(LightningDataModule, ABC):
         """What the model is given, and what it is to write."""
 
     def setup(self, stage: str) -> None:
-        if stage == "fit" and not self.examples:
+        if stage == "fit" and not self.examples and self._rounds() is None:
             _, self.examples = self._encode(self.corpus)
         if self.held_out is not None and not self.held_out_examples:
             self.held_out_ids, self.held_out_examples = self._encode(self.held_out)
 
     def train_dataloader(self) -> TrainingBatches:
         assert self.trainer is not None
+        rounds = self._rounds()
+        if rounds is not None:
+            rows = rounds.round_folder(self.trainer) / f"{ROWS}.jsonl"
+            _, self.examples = self._encode(Corpus(str(rows)))
         return TrainingBatches(self.examples, self.batch_size, self.seed, self.trainer)
 
     def val_dataloader(self) -> EvaluationBatches | tuple[()]:
@@ -84,11 +100,18 @@ class AnnotationDataModule(LightningDataModule, ABC):
         return {"rows": self._rows_fingerprint()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self._rounds() is not None:  # rounds have checksums of their own
+            return
         if state_dict["rows"] != self._rows_fingerprint():
             raise ValueError(
                 f"the rows of {self.corpus.path} are not those that the checkpoint was trained on: "
                 "restore the file, or start anew in another folder"
             )
+
+    def _rounds(self) -> Rounds | None:
+        """Who makes the rows that are trained on, where they are made in the fit."""
+        callbacks = self.trainer.callbacks if self.trainer is not None else []  # type: ignore[attr-defined]
+        return next((callback for callback in callbacks if isinstance(callback, Rounds)), None)
 
     def _rows_fingerprint(self) -> str:
         return fingerprint([(e.prompt, e.target) for e in self.examples], self.batch_size)

@@ -28,6 +28,20 @@ class Recipe(Protocol):
         ...
 
 
+@runtime_checkable
+class PolicyRecipe(Protocol):
+    """Makes rounds with a model that is being trained."""
+
+    def of_policy(self, weights: str, number: int) -> Recipe:
+        """The recipe of one round.
+
+        Args:
+            weights: Folder of the weights as they are now.
+            number: Of the round; each draws anew.
+        """
+        ...
+
+
 def make_round(recipe: Recipe, folder: Path) -> Row:
     """Make the round ``folder``, go on with it, or find it whole; returns its manifest.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -17,7 +17,7 @@ from promptcot.parsing import Flaw, parse_rationale
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import Completion, OpenEngine, Request, Sampling, ScoreRequest
 from promptcot.recipes.asking import complete, lazily, score, seed_of
-from promptcot.recipes.making import seeds_fingerprint, with_concepts
+from promptcot.recipes.making import Recipe, seeds_fingerprint, with_concepts
 from promptcot.records import Annotation, Problem
 from promptcot.rewards import Reward
 from promptcot.store import ROWS, Round
@@ -33,7 +33,8 @@ class Rationales:
     n = 1 at temperature 0 it makes the M-step's data: the one greedy rationale, not scored.
 
     Args:
-        rationale_model: Folder of the weights of q.
+        rationale_model: Folder of the weights of q; in a fit that refreshes its training set, the
+            model that is trained takes its place.
         prompt_model: Folder of the weights of p; empty where nothing is to be chosen.
         corpus: Problems with concepts; one without is dropped and counted.
         sampling: Of q; the paper draws 8 at temperature 1.
@@ -45,7 +46,7 @@ class Rationales:
         seed: Of all sampling.
     """
 
-    rationale_model: str
+    rationale_model: str = ""
     prompt_model: str = ""
     corpus: Corpus = field(default_factory=Corpus)
     sampling: Sampling = field(default_factory=lambda: Sampling(n=8))
@@ -61,6 +62,10 @@ class Rationales:
                 f"sampling n={self.sampling.n} rationales needs a prompt model to choose by: "
                 "set prompt_model to a folder of weights, or n to 1"
             )
+
+    def of_policy(self, weights: str, number: int) -> Recipe:
+        """The recipe of round ``number`` of a fit of q, whose weights are these now."""
+        return replace(self, rationale_model=weights, seed=self.seed + number)
 
     def settings(self) -> dict[str, Any]:
         return {
