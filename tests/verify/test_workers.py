@@ -11,7 +11,7 @@ import pytest
 from promptcot.protocols import Verifier
 from promptcot.records import Domain, Outcome, Problem
 from verify import AnswerVerifier
-from verify.symbolic import decide_symbolically
+from verify.formulas.symbolic import decide_symbolically
 from verify.workers import WorkerPool
 
 HANGING = """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from verify.lexing import Node
+from verify.formulas.lexing import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,15 @@ class Clock:
 
 
 Shape = Clock | Formula | Items | Tuple | Union | Relation | Matrix | Based | Words
+Same = Callable[[Shape, Shape], bool]
+"""Whether two answers mean the same; may raise ``Unknown``."""
+
+Read = Callable[[str], Shape]
+"""Reads a part of an answer."""
+
+
+class Unknown(ValueError):
+    """No rule decides about two answers."""
 
 
 def has_words(shape: Shape) -> bool:

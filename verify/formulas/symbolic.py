@@ -11,8 +11,8 @@ import logging
 import re
 
 from promptcot.records import Outcome
-from verify.deciding import Decision, is_prose
-from verify.notation import ROW, unify
+from verify.formulas.deciding import Decision, is_prose
+from verify.formulas.notation import ROW, unify
 
 MAX_CHARACTERS = 400
 MAX_NESTED = 12

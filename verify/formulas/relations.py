@@ -5,14 +5,13 @@ Sides are compared by whatever equality the caller passes, which may come back h
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
-from verify.equality import names_of, proportional, renamed
-from verify.shapes import Formula, Relation, Shape, Tuple
-from verify.values import Undefined
+from verify.formulas.arithmetic import Undefined
+from verify.formulas.equality import proportional
+from verify.formulas.points import names_of, renamed
+from verify.formulas.shapes import Formula, Relation, Same, Shape, Tuple
 
-Same = Callable[[Shape, Shape], bool]
 PAIR = 2
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from verify.grammar import parse
-from verify.lexing import FUNCTIONS, GREEK
-from verify.notation import split_top
-from verify.shapes import Based, Clock, Formula, Items, Shape, Tuple, Words
-from verify.units import split_unit
+from verify.formulas.grammar import parse
+from verify.formulas.lexing import FUNCTIONS, GREEK
+from verify.formulas.notation import split_top
+from verify.formulas.shapes import Based, Clock, Formula, Items, Shape, Tuple, Words
+from verify.formulas.units import split_unit
 
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|rm)\s*\{([^{}]*)\}")
 _BASED = re.compile(

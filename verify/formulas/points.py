@@ -1,0 +1,65 @@
+"""The points at which formulas are compared, and the names in a formula."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+
+from verify.formulas.arithmetic import Value
+from verify.formulas.lexing import Node
+
+NUM_POINTS = 6
+WHOLE_NAMES = frozenset("nkmNMKj")
+"""Names that stand for whole numbers where a formula has steps, such as floor."""
+_STEPS = frozenset(["floor", "ceil", "gcd", "lcm"])
+PRIMES = (10007, 10009, 10037, 10039, 10061, 10067, 10069, 10079, 10091, 10093, 10099, 10103)
+"""Values of names in common divisors, which are those of polynomials."""
+
+
+def names_of(node: Node) -> frozenset[str]:
+    """The names in a formula."""
+    if node[0] == "sym":
+        return frozenset([str(node[1])])
+    return frozenset().union(*(names_of(child) for child in node[1:] if isinstance(child, tuple)))
+
+
+def renamed(node: Node, old: str, new: str) -> Node:
+    """The formula with one name replaced."""
+    if node == ("sym", old):
+        return ("sym", new)
+    return tuple(renamed(child, old, new) if isinstance(child, tuple) else child for child in node)
+
+
+def points(names: list[str], a: Node, b: Node) -> Iterator[Mapping[str, Value]]:
+    """The same points for the same names, in whatever order they were found."""
+    if (_has_divisors(a) or _has_divisors(b)) and not WHOLE_NAMES & set(names):
+        for shift in range(NUM_POINTS):
+            cycle = PRIMES[shift:] + PRIMES[:shift]
+            yield {name: Fraction(prime) for name, prime in zip(names, cycle, strict=False)}
+        return
+    whole = WHOLE_NAMES if _has_steps(a) or _has_steps(b) else frozenset()
+    for number in range(NUM_POINTS):
+        point: dict[str, Value] = {}
+        for name in names:
+            digest = hashlib.sha256(f"{number} {name}".encode()).digest()
+            if name in whole:
+                point[name] = Fraction(2 + digest[0] % 9)
+            else:
+                value = Fraction(100 + int.from_bytes(digest[:2]) % 400, 199)
+                point[name] = -value if number >= NUM_POINTS - 2 else value
+        yield point
+
+
+def _has_divisors(node: Node) -> bool:
+    if node[0] == "call" and node[1] in {"gcd", "lcm"}:
+        return True
+    return any(_has_divisors(child) for child in node[1:] if isinstance(child, tuple))
+
+
+def _has_steps(node: Node) -> bool:
+    if node[0] in {"mod", "fact", "binom"} or (node[0] == "call" and node[1] in _STEPS):
+        return True
+    if node[0] == "^" and node[1] == ("neg", ("num", Fraction(1), -1)):
+        return True
+    return any(_has_steps(child) for child in node[1:] if isinstance(child, tuple))

@@ -1,0 +1,68 @@
+"""Formulas as answers: units, percentages, angles, and names that could be others."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from verify.formulas.equality import are_equal
+from verify.formulas.lexing import Node
+from verify.formulas.points import names_of, renamed
+from verify.formulas.shapes import Formula, Shape, Tuple
+from verify.formulas.units import scale_between
+
+
+def same_formula(a: Formula, b: Shape) -> bool:
+    """Whether an answer is a formula too, of the same value in the same unit."""
+    if not isinstance(b, Formula):
+        return False
+    scale = scale_between(a.unit, b.unit)
+    if scale is None:
+        return False
+    left, right = a.node, b.node
+    if scale != 1:
+        left = ("*", left, ("num", scale, -1))
+    if a.percent != b.percent:
+        percent, plain = (left, right) if a.percent else (right, left)
+        return are_equal(percent, plain) or are_equal(_hundredth(percent), plain)
+    left, right = _same_angle(left, right), _same_angle(right, left)
+    return are_equal(left, right) or _same_family(left, right)
+
+
+def _hundredth(node: Node) -> Node:
+    if node[0] == "num" and node[2] >= 0:
+        return ("num", node[1] / 100, node[2] + 2)
+    return ("/", node, ("num", Fraction(100), -1))
+
+
+def _same_angle(node: Node, other: Node) -> Node:
+    """An angle in degrees as radians, where the other formula has a pi and no degrees."""
+    if has_kind(node, "deg") and not has_kind(other, "deg") and has_kind(other, "pi"):
+        return ("/", ("*", node, ("pi",)), ("num", Fraction(180), -1))
+    return node
+
+
+def has_kind(node: Node, kind: str) -> bool:
+    """Whether a formula has a part of a kind, such as ``deg``."""
+    return node[0] == kind or any(has_kind(c, kind) for c in node[1:] if isinstance(c, tuple))
+
+
+def _same_family(a: Node, b: Node) -> bool:
+    """Families of angles with a whole number in them, under another name: k pi and n pi."""
+    ours, theirs = names_of(a) - names_of(b), names_of(b) - names_of(a)
+    if len(ours) != 1 or len(theirs) != 1 or not ours | theirs <= set("knmlt"):
+        return False
+    if not (has_kind(a, "pi") and has_kind(b, "pi")):
+        return False
+    return are_equal(renamed(a, *ours, *theirs), b)
+
+
+def are_same_line(a: Tuple, b: Tuple) -> bool:
+    """Points that depend on one parameter, under another name: (x, 2x) and (t, 2t)."""
+    nodes = [[p.node for p in shape.parts if isinstance(p, Formula)] for shape in (a, b)]
+    if len(nodes[0]) != len(a.parts) or len(nodes[1]) != len(b.parts):
+        return False
+    ours, theirs = (frozenset().union(*map(names_of, part)) for part in nodes)
+    if len(ours - theirs) != 1 or len(theirs - ours) != 1:
+        return False
+    old, new = *(ours - theirs), *(theirs - ours)
+    return all(are_equal(renamed(x, old, new), y) for x, y in zip(*nodes, strict=True))
