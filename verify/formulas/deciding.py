@@ -17,7 +17,7 @@ from verify.formulas.arithmetic import TooLarge, Undefined
 from verify.formulas.comparing import MAX_WORDS, same
 from verify.formulas.notation import MAX_ANSWER, skeleton, unify
 from verify.formulas.reading import readings
-from verify.formulas.shapes import Shape, Unknown, Words, has_words
+from verify.formulas.shapes import Ambiguous, Shape, Unknown, Words, has_words
 
 MIN_WORD = 4
 """Letters of a word whose case means nothing; fewer may be a product of names."""
@@ -85,9 +85,11 @@ def _by_rules(reference: str, answer: str) -> Decision:
                 if same(a, b):
                     return Decision(Outcome.PASS, _rule(a, b))
             except (Unknown, TooLarge, Undefined) as error:
-                reason = error
+                reason = reason if isinstance(reason, Ambiguous) else error
     if reason is None and not _is_long_prose(left) and not _is_long_prose(right):
         return Decision(Outcome.FAIL, rule)
+    if isinstance(reason, Ambiguous):
+        return Decision(Outcome.UNDECIDED, "ambiguous", str(reason))
     if reason is None or isinstance(reason, Unknown):
         return Decision(Outcome.UNDECIDED, "unknown", str(reason or "an answer partly in prose"))
     return Decision(Outcome.UNDECIDED, "value", str(reason))

@@ -27,7 +27,10 @@ _COMMON = frozenset(
 _BASES = range(2, 37)
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CLOCK = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?m\.?)?$", re.IGNORECASE)
-_CHOICE = re.compile(r"^\(?([A-J])\)\s*[.:]?\s*\S.*$|^([A-J])\s*[.:]\s*\S.*$")
+_CHOICE = re.compile(
+    r"^\(([A-J])\)\s*[.:]?(?:\s+(?![-+*/^_=<>|!]|\\c[au]p|\\times|\\cdot)\S|\d+$).*$"
+    r"|^([A-J])(?:\)|[.:](?=\s|\d+$))\s*[.:]?\s*\S.*$"
+)
 _NUMBERS = "one two three four five six seven eight nine ten eleven twelve"
 SYNONYMS = {
     "infinitely many": r"\infty",
@@ -42,7 +45,7 @@ _EMPTY = frozenset(["no solution", "no solutions", "none", "empty set", "the emp
 
 def words(text: str) -> Words:
     """The answer as words."""
-    said = re.sub(r"\\[a-zA-Z]+|[^\w\s<>=/+-]", " ", _TEXT.sub(r" \1 ", text))
+    said = re.sub(r"[^\w\s<>=/+\\^*|-]", " ", _TEXT.sub(r" \1 ", text))
     return Words(" ".join(said.lower().split()))
 
 

@@ -75,6 +75,10 @@ _FONTS = re.compile(r"\\(?:mathbf|mathit|boldsymbol|bm|mathcal|mathsf|displaysty
                     r"(?![a-zA-Z])\s*")  # fmt: skip
 _UPRIGHT = re.compile(r"\\(?:text|mathrm|textbf|mbox|textrm|rm)\s*\{([^{}]*)\}")
 _REPEATING = re.compile(r"(\d*)\.(\d{0,20})\\overline\s*\{\s*(\d{1,20})\s*\}")
+_DOLLARS = re.compile(r"^[\s$]*\\\$\s*(\d(?:[\d,.{}!\s]|\\[!,])*?)[\s$.]*$")
+"""An amount of money and nothing else."""
+_SPACES = re.compile(r"(?<![\d.])\s+|\s+(?![\d.])")
+"""Those that mean nothing: 1 1/2 is not 11/2."""
 _EDGES = re.compile(r"^[\s.,;:]+(?!\d)|[\s,;:]+$|(?<!\.)\.\s*$")
 
 
@@ -85,7 +89,7 @@ def unify(text: str) -> str:
     '\\frac{1}{2}'
     """
     text = _strip_box(text.translate(_TRANSLATION).replace("\x00", " ").strip())
-    text = re.sub(r"\\\$", " ", text)
+    text = re.sub(r"\\\$", " ", _DOLLARS.sub(r"\1\\text{ dollars}", text))
     text = re.sub(r"\\[()\[\]](?!\d+pt)|\$", " ", text)
     if r"\begin" not in text:  # a backslash escaped once too often
         text = re.sub(r"\\\\(?=[a-zA-Z]{2})", lambda _: "\\", text)
@@ -113,7 +117,7 @@ def _repeated(match: re.Match[str]) -> str:
 
 def skeleton(text: str) -> str:
     """Letters, digits and signs alone: equal skeletons of unified texts mean equal answers."""
-    return re.sub(r"\s+", "", _UPRIGHT.sub(r"\1", text))
+    return _SPACES.sub("", _UPRIGHT.sub(r"\1", text))
 
 
 def split_top(text: str, separators: str = ",;") -> list[str]:

@@ -7,25 +7,50 @@ from fractions import Fraction
 from verify.formulas.equality import are_equal
 from verify.formulas.lexing import Node
 from verify.formulas.points import names_of, renamed
-from verify.formulas.shapes import Formula, Shape, Tuple
-from verify.formulas.units import scale_between
+from verify.formulas.shapes import Ambiguous, Formula, Shape, Tuple
+from verify.formulas.units import is_measure, scale_between
 
 
 def same_formula(a: Formula, b: Shape) -> bool:
     """Whether an answer is a formula too, of the same value in the same unit."""
-    if not isinstance(b, Formula):
+    if not isinstance(b, Formula) or _is_other_kind(a, b) or _is_other_kind(b, a):
         return False
-    scale = scale_between(a.unit, b.unit)
-    if scale is None:
-        return False
-    left, right = a.node, b.node
-    if scale != 1:
-        left = ("*", left, ("num", scale, -1))
+    a, b = _in_degrees(a), _in_degrees(b)
+    left, right = _same_angle(a, b), _same_angle(b, a)
     if a.percent != b.percent:
         percent, plain = (left, right) if a.percent else (right, left)
         return are_equal(percent, plain) or are_equal(_hundredth(percent), plain)
-    left, right = _same_angle(left, right), _same_angle(right, left)
-    return are_equal(left, right) or _same_family(left, right)
+    return _scaled_equal(left, a.unit, right, b.unit) or _same_family(left, right)
+
+
+def _scaled_equal(left: Node, unit: str, right: Node, other: str) -> bool:
+    """Whether two quantities are equal; of different values no unit of measure need be known."""
+    try:
+        scale = scale_between(unit, other)
+    except Ambiguous:
+        if are_equal(left, right):
+            raise
+        return False
+    if scale is None:
+        return False
+    return are_equal(left if scale == 1 else ("*", left, ("num", scale, -1)), right)
+
+
+def _is_other_kind(a: Formula, b: Formula) -> bool:
+    """Whether one is a percentage or an angle, and the other has a unit of something else."""
+    is_angle = has_kind(a.node, "deg")
+    if b.unit in _ANGLES or not (a.percent or is_angle):
+        return a.percent and b.unit in _ANGLES
+    return is_measure(b.unit)
+
+
+_ANGLES = frozenset(["degree", "degrees", "radian", "radians", "rad"])
+
+
+def _in_degrees(shape: Formula) -> Formula:
+    """A quantity in degrees with their sign in place of the word."""
+    is_word = shape.unit in {"degree", "degrees"}
+    return Formula(("deg", shape.node), percent=shape.percent) if is_word else shape
 
 
 def _hundredth(node: Node) -> Node:
@@ -34,11 +59,12 @@ def _hundredth(node: Node) -> Node:
     return ("/", node, ("num", Fraction(100), -1))
 
 
-def _same_angle(node: Node, other: Node) -> Node:
-    """An angle in degrees as radians, where the other formula has a pi and no degrees."""
-    if has_kind(node, "deg") and not has_kind(other, "deg") and has_kind(other, "pi"):
-        return ("/", ("*", node, ("pi",)), ("num", Fraction(180), -1))
-    return node
+def _same_angle(a: Formula, b: Formula) -> Node:
+    """An angle in degrees as radians, where the other has none but a pi, or is in radians."""
+    in_radians = has_kind(b.node, "pi") or b.unit in _ANGLES
+    if has_kind(a.node, "deg") and not has_kind(b.node, "deg") and in_radians:
+        return ("/", ("*", a.node, ("pi",)), ("num", Fraction(180), -1))
+    return a.node
 
 
 def has_kind(node: Node, kind: str) -> bool:

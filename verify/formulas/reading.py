@@ -40,13 +40,16 @@ _CLAUSE_WITHIN = re.compile(
 )
 _LABEL = re.compile(r"^(?:[A-Z][A-Za-z]{2,}(?: [A-Za-z0-9]+){0,2}|\\text\s*\{[^{}]*\})\s*[:=]\s*")
 
+_SPACED = re.compile(r"(?<![\d.])(?<![\d.] )(\d{1,3}(?: \d{3})+)(?! ?[\d/]| ?\\frac)")
+_SPACED_DECIMALS = re.compile(r"(?<=\d\.)(\d{3}(?: \d{3})* \d{1,3})(?! ?[\d/])")
+
 Reader = Callable[[str, Read], Shape | None]
 
 
 def readings(text: str) -> Iterator[Shape]:
     """What a unified answer can mean, the likeliest first; commas may group digits or not."""
     grouped = re.sub(r"(?<![\d.])(\d{1,3}(?:,\d{3})+)(?![\d,])", _join, text)
-    spaced = re.sub(r"^([-+]?\d{1,3}(?: \d{3})+)(?![ \d])", _join, grouped)
+    spaced = _SPACED_DECIMALS.sub(_join, _SPACED.sub(_join, grouped))
     tried = [spaced, text]
     if re.fullmatch(r"[-+]?\d+,\d{1,2}", text):
         tried.append(text.replace(",", "."))

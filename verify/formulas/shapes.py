@@ -93,6 +93,10 @@ class Unknown(ValueError):
     """No rule decides about two answers."""
 
 
+class Ambiguous(Unknown):
+    """Two answers are equal or not by what only the problem could tell; nothing else may guess."""
+
+
 def has_words(shape: Shape) -> bool:
     """Whether an answer or a part of it is in words."""
     match shape:

@@ -5,20 +5,43 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-_KNOWN: dict[str, tuple[str, Fraction]] = {}
-for _dimension, _names in {
-    "length": "mm 1/1000 cm 1/100 dm 1/10 m 1 km 1000 meter 1 centimeter 1/100 kilometer 1000 "
-    "millimeter 1/1000 metre 1 centimetre 1/100 kilometre 1000 inch 127/5000 foot 381/1250",
-    "mass": "mg 1/1000000 g 1/1000 kg 1 gram 1/1000 kilogram 1 ton 1000 tonne 1000",
-    "time": "s 1 sec 1 second 1 min 60 minute 60 h 3600 hour 3600 hr 3600 day 86400 week 604800",
-    "money": "dollar 1 cent 1/100",
-}.items():
-    _words = _names.split()
-    for _name, _size in zip(_words[::2], _words[1::2], strict=True):
-        _KNOWN[_name] = (_dimension, Fraction(_size))
+from verify.formulas.shapes import Ambiguous
 
-_PLURALS = {"inches": "inch", "feet": "foot", "ft": "foot", "in": "inch", "hrs": "hour"}
-_BARE = r"(?:mm|cm|dm|km|mg|kg|ml|mL|kW|kJ|Hz|ft|mph|rad|[A-Za-z]{3,12}s?)"
+_BASES = {
+    "length": "mm 1/1000 cm 1/100 dm 1/10 m 1 km 1000 meter 1 metre 1 centimeter 1/100 "
+    "centimetre 1/100 millimeter 1/1000 millimetre 1/1000 kilometer 1000 kilometre 1000 "
+    "inch 127/5000 foot 381/1250 yard 1143/1250 yd 1143/1250 mile 201168/125 mi 201168/125",
+    "mass": "mg 1/1000000 g 1/1000 kg 1 gram 1/1000 kilogram 1 milligram 1/1000000 ton 1000 "
+    "tonne 1000 pound 45359237/100000000 lb 45359237/100000000 ounce 45359237/1600000000 "
+    "oz 45359237/1600000000",
+    "time": "s 1 sec 1 second 1 min 60 minute 60 h 3600 hour 3600 hr 3600 day 86400 week 604800",
+    "long time": "month 1 year 12 decade 120 century 1200",
+    "money": "dollar 1 cent 1/100",
+    "volume": "l 1 liter 1 litre 1 ml 1/1000 milliliter 1/1000 millilitre 1/1000 cl 1/100 "
+    "gallon 3785411784/1000000000 quart 946352946/1000000000 pint 473176473/1000000000",
+    "force": "newton 1 N 1 kN 1000",
+    "energy": "joule 1 J 1 kJ 1000",
+    "power": "watt 1 W 1 kW 1000 kilowatt 1000",
+    "frequency": "hertz 1 Hz 1 kHz 1000",
+    "angle": "degree 1",
+    "radians": "radian 1 rad 1",
+    "celsius": "celsius 1",
+    "fahrenheit": "fahrenheit 1",
+}
+_KNOWN = {
+    name: (dimension, Fraction(size))
+    for dimension, listed in _BASES.items()
+    for name, size in zip(listed.split()[::2], listed.split()[1::2], strict=True)
+}
+"""Dimension and size of each unit. A litre stays apart from a cubic metre, a month from a day."""
+_PLURALS = {
+    "inches": "inch", "feet": "foot", "ft": "foot", "in": "inch", "hrs": "hour", "L": "l",
+    "mL": "ml", "centuries": "century",
+}  # fmt: skip
+_COMPOUND = {"mph": "mile / hour", "kph": "km / hour", "kmh": "km / hour"}
+_NEUTRAL = frozenset(["", "unit", "units"])
+"""Words that stand for whatever unit the other side has."""
+_BARE = r"(?:mm|cm|dm|km|mg|kg|ml|mL|kW|kJ|Hz|kHz|ft|mph|kph|rad|yd|lb|oz|sq|[A-Za-z]{3,12}s?)"
 _UNIT_TEXT = r"\\(?:text|mathrm|mbox|textnormal|textrm|rm|textbf)\s*\{[^{}]*\}"
 _EXPONENT = r"(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
 _TAIL = re.compile(rf"(?P<unit>(?:[\s/.·*]|\\cdot)*{_UNIT_TEXT}{_EXPONENT}\s*)$")
@@ -27,7 +50,9 @@ _PLAIN = re.compile(
     rf"^(?P<value>{_NUMBER})\s*(?P<unit>(?:(?:square|cubic)\s+)?{_BARE}"
     rf"(?:\s+(?:{_BARE}|per|of|a|m|s|h))*{_EXPONENT}(?:/{_BARE}|/[hms]\b)?)$"
 )
-_LONE = re.compile(rf"^(?P<value>{_NUMBER})\s+(?P<unit>[gmsh]{_EXPONENT})$")
+_LONE = re.compile(
+    rf"^(?P<value>{_NUMBER})\s+(?P<unit>[gmshlL]{_EXPONENT}(?:/{_BARE}|/[hms]{_EXPONENT})?)$"
+)
 _NOT_UNITS = re.compile(
     r"\b(?:and|or|if|when|where|for|is|not|no|pi|sqrt|frac|sin|cos|tan|log|ln"
     r"|exp|alpha|beta|theta|lambda|mod|times|even|odd)\b"
@@ -60,23 +85,75 @@ def _plain(unit: str) -> str:
 
 
 def scale_between(a: str, b: str) -> Fraction | None:
-    """How many of unit b one of unit a is; 1 where one is unknown, None where they never agree."""
-    known_a, known_b = _lookup(a), _lookup(b)
-    if known_a is None or known_b is None:
+    """How many of unit b one of unit a is; None where they never agree.
+
+    It is 1 where one has no unit.
+
+    Raises:
+        Ambiguous: They differ, and one is a word that is no known unit.
+    """
+    if a == b or _is_neutral(a) or _is_neutral(b):
         return Fraction(1)
-    if known_a[0] != known_b[0]:
+    ours, theirs = _lookup(a), _lookup(b)
+    if ours is None or theirs is None:
+        if _stem(a) == _stem(b):
+            return Fraction(1)
+        raise Ambiguous(f"the units {a[:20]!r} and {b[:20]!r}")
+    return ours[1] / theirs[1] if ours[0] == theirs[0] else None
+
+
+def is_measure(unit: str) -> bool:
+    """Whether a unit is a known one, which no percentage or angle has."""
+    return _lookup(unit) is not None
+
+
+def _is_neutral(unit: str) -> bool:
+    return not set(re.sub(r"square|cubic|sq|cu|\^\d|[.\s]+", " ", unit).split()) - _NEUTRAL
+
+
+def _stem(unit: str) -> str:
+    return unit.lower().removesuffix("s")
+
+
+def _lookup(unit: str) -> tuple[dict[str, int], Fraction] | None:
+    """Powers of the dimensions and the size of a unit such as km/h, or square feet."""
+    dimensions: dict[str, int] = {}
+    size = Fraction(1)
+    sign, power = 1, 0
+    for word in _words_of(unit):
+        if word in {"/", "per"}:
+            sign = -1
+        elif word in _POWERS:
+            power = _POWERS[word]
+        else:
+            found = _factor(word, power)
+            if found is None:
+                return None
+            name, part, exponent = found
+            dimensions[name] = dimensions.get(name, 0) + sign * exponent
+            size *= part ** (sign * exponent)
+            power = 0
+    powers = {name: exponent for name, exponent in dimensions.items() if exponent}
+    return (powers, size) if powers else None
+
+
+_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+
+
+def _words_of(unit: str) -> list[str]:
+    said = " ".join(_COMPOUND.get(word, word) for word in unit.split())
+    said = re.sub(r"[.*\u00b7]", " ", said.replace("/", " / "))
+    return re.sub(r"\bdegrees? (?=celsius|fahrenheit)", "", said, flags=re.IGNORECASE).split()
+
+
+def _factor(word: str, power: int) -> tuple[str, Fraction, int] | None:
+    """Dimension, size and exponent of one word of a unit."""
+    name, _, digits = word.partition("^")
+    if digits and not re.fullmatch(r"-?\d", digits):
         return None
-    return known_a[1] / known_b[1]
-
-
-def _lookup(unit: str) -> tuple[str, Fraction] | None:
-    power = 1
-    if "^" in unit:
-        unit, _, digits = unit.partition("^")
-        power = int(digits) if digits.isdigit() else 1
-    for word, exponent in (("square ", 2), ("cubic ", 3)):
-        if unit.startswith(word):
-            unit, power = unit.removeprefix(word), exponent
-    unit = _PLURALS.get(unit, unit)
-    found = _KNOWN.get(unit) or _KNOWN.get(unit.removesuffix("s"))
-    return None if found is None else (f"{found[0]}^{power}", found[1] ** power)
+    exponent = int(digits) if digits else power or 1
+    name = _PLURALS.get(name, name)
+    for known in (name, name.removesuffix("s"), name.lower(), name.lower().removesuffix("s")):
+        if known in _KNOWN:
+            return (*_KNOWN[known], exponent)
+    return None
