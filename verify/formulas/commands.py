@@ -10,6 +10,8 @@ from verify.formulas.lexing import FUNCTIONS, GREEK, OPERATORS, Node, NotAFormul
 if TYPE_CHECKING:
     from verify.formulas.grammar import Parser
 
+_INTEGRALS = frozenset(["int", "iint", "oint"])
+_DIFFERENTIAL = ("sym", "d")
 _INVERTED = frozenset(["sin", "cos", "tan"])
 
 
@@ -105,7 +107,26 @@ def _operator(parser: Parser, name: str) -> Node:
     while parser.peek() in {"^", "_"}:
         sign = parser.take()
         said[sign] = parser.raw().replace(" ", "")
-    return ("call", f"?{name}_{said['_']}^{said['^']}", parser.sum())
+    body = parser.sum()
+    parts = _integrand(body) if name in _INTEGRALS else None
+    return ("call", f"?{name}_{said['_']}^{said['^']}", *(parts or (body,)))
+
+
+def _integrand(body: Node) -> tuple[Node, Node] | None:
+    r"""What is integrated and over which name: all of \int x + a dx is, up to its dx."""
+    if body[0] == "+":
+        last = _integrand(body[2])
+        return last and (("+", body[1], last[0]), last[1])
+    if body[0] == "neg":
+        inner = _integrand(body[1])
+        return inner and (("neg", inner[0]), inner[1])
+    if body[0] != "*" or body[2][0] != "sym":
+        return None
+    if body[1] == _DIFFERENTIAL:
+        return number("1"), body[2]
+    if body[1][0] == "*" and body[1][2] == _DIFFERENTIAL:
+        return body[1][1], body[2]
+    return None
 
 
 _READERS: Mapping[str, Callable[[Parser, str], Node]] = {

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from verify.formulas.matching import pair_off
+from verify.formulas.naming import by_name, contradict, is_word, name_of
 from verify.formulas.quantities import are_same_line, has_kind, same_formula
 from verify.formulas.relations import PAIR, are_one, assigned, interval_of
 from verify.formulas.shapes import (
+    Ambiguous,
     Based,
     Clock,
     Formula,
@@ -35,6 +37,28 @@ def same(a: Shape, b: Shape) -> bool:
     Raises:
         Unknown: No rule decides (and ``TooLarge``, ``Undefined`` of values.py).
     """
+    if a == b:
+        return True
+    are_apart = contradict(a, b)
+    if are_apart:
+        return False
+    found = by_name(a, b, same)
+    is_same = _by_kind(_unlabelled(a, b), _unlabelled(b, a)) if found is None else found
+    if is_same and are_apart is None:
+        raise Ambiguous("one value under two labels")
+    return is_same
+
+
+def _unlabelled(shape: Shape, other: Shape) -> Shape:
+    """What a label stands before, where the other answer has none."""
+    is_labelled = isinstance(shape, Relation) and not isinstance(other, Relation)
+    name = name_of(shape) if is_labelled else None
+    if isinstance(shape, Relation) and name and name[0] == "sym" and is_word(str(name[1])):
+        return shape.sides[-1]
+    return shape
+
+
+def _by_kind(a: Shape, b: Shape) -> bool:
     a, b = simplified(a), simplified(b)
     if a == b:
         return True

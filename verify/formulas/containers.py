@@ -6,10 +6,11 @@ Each reader returns None where the text is of another kind; ``read`` reads a par
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
-from verify.formulas.lexing import NotAFormula
+from verify.formulas.lexing import Node, NotAFormula
 from verify.formulas.notation import ROW, closing, split_top
-from verify.formulas.shapes import Items, Matrix, Read, Relation, Shape, Tuple, Union
+from verify.formulas.shapes import Formula, Items, Matrix, Read, Relation, Shape, Tuple, Union
 from verify.formulas.statements import SIGN
 
 MAX_PARTS = 40
@@ -18,8 +19,8 @@ _AND = re.compile(
     r"|\s\\?(?:and|or)\s|(?<=[)\d])(?:or|and)(?=[(\dA-Z])|\\(?:lor|vee)(?![a-z])"
 )
 _MATRIX = re.compile(
-    r"^(\W*)\\begin\s*\{(?:[pbvBV]?matrix|smallmatrix|array)\}(?:\s*\{[lcr|]+\})?"
-    r"(.*)\\end\s*\{(?:[pbvBV]?matrix|smallmatrix|array)\}(\W*)$",
+    r"^(\W*)\\begin\s*\{(?:[pbvB]?matrix|smallmatrix|array)\}(?:\s*\{[lcr|]+\})?"
+    r"(.*)\\end\s*\{(?:[pbvB]?matrix|smallmatrix|array)\}(\W*)$",
     re.DOTALL,
 )
 _CASES = re.compile(
@@ -36,7 +37,28 @@ def read_matrix(text: str, read: Read) -> Shape | None:
     lines = [line.split("&") for line in found[2].split(ROW) if line.strip()]
     if max(len(lines), *map(len, lines), 0) > MAX_PARTS:
         return None
-    return Matrix(tuple(tuple(read(cell) for cell in line) for line in lines))
+    rows = tuple(tuple(read(cell) for cell in line) for line in lines)
+    return _determinant(rows) if "{vmatrix}" in text else Matrix(rows)
+
+
+def _determinant(rows: tuple[tuple[Shape, ...], ...]) -> Formula | None:
+    """The value between straight lines, of two rows or three."""
+    nodes = [[cell.node for cell in row if isinstance(cell, Formula)] for row in rows]
+    if not 1 < len(rows) <= 3 or any(len(row) != len(rows) for row in nodes):  # noqa: PLR2004
+        return None
+    return Formula(_expanded(nodes))
+
+
+def _expanded(rows: list[list[Node]]) -> Node:
+    """A determinant by its first row (Laplace)."""
+    if len(rows) == 1:
+        return rows[0][0]
+    total: Node = ("num", Fraction(0), -1)
+    for place, entry in enumerate(rows[0]):
+        minor = _expanded([row[:place] + row[place + 1 :] for row in rows[1:]])
+        term: Node = ("*", entry, minor)
+        total = ("+", total, ("neg", term) if place % 2 else term)
+    return total
 
 
 def read_cases(text: str, read: Read) -> Shape | None:

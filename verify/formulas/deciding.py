@@ -16,7 +16,7 @@ from promptcot.records import Outcome
 from verify.formulas.arithmetic import TooLarge, Undefined
 from verify.formulas.comparing import MAX_WORDS, same
 from verify.formulas.notation import MAX_ANSWER, skeleton, unify
-from verify.formulas.reading import readings
+from verify.formulas.reading import condition_of, readings
 from verify.formulas.shapes import Ambiguous, Shape, Unknown, Words, has_words
 
 MIN_WORD = 4
@@ -83,7 +83,7 @@ def _by_rules(reference: str, answer: str) -> Decision:
             rule = rule if rule != "unknown" else _rule(a, b)
             try:
                 if same(a, b):
-                    return Decision(Outcome.PASS, _rule(a, b))
+                    return _under_conditions(left, right, _rule(a, b))
             except (Unknown, TooLarge, Undefined) as error:
                 reason = reason if isinstance(reason, Ambiguous) else error
     if reason is None and not _is_long_prose(left) and not _is_long_prose(right):
@@ -93,6 +93,14 @@ def _by_rules(reference: str, answer: str) -> Decision:
     if reason is None or isinstance(reason, Unknown):
         return Decision(Outcome.UNDECIDED, "unknown", str(reason or "an answer partly in prose"))
     return Decision(Outcome.UNDECIDED, "value", str(reason))
+
+
+def _under_conditions(left: str, right: str, rule: str) -> Decision:
+    """A pass, unless both answers say for what they hold, and in other words."""
+    ours, theirs = condition_of(left), condition_of(right)
+    if ours and theirs and ours != theirs:
+        return Decision(Outcome.UNDECIDED, "ambiguous", "conditions in other words")
+    return Decision(Outcome.PASS, rule)
 
 
 def _is_long_prose(text: str) -> bool:

@@ -11,9 +11,9 @@ from fractions import Fraction
 
 import mpmath
 
-from verify.formulas.arithmetic import Undefined, Value, is_complex, numeric
+from verify.formulas.arithmetic import TooLarge, Undefined, Value, is_complex, numeric
 from verify.formulas.lexing import Node
-from verify.formulas.points import names_of, points
+from verify.formulas.points import is_far, names_of, points
 from verify.formulas.rounding import are_equal_rounded
 from verify.formulas.values import evaluate
 
@@ -40,30 +40,33 @@ def are_equal(a: Node, b: Node) -> bool:
     compared = 0
     for point in points(names, a, b):
         try:
-            if not _equal_at(point, a, b, needs_real=any(v < 0 for v in point.values())):
+            if not _equal_at(point, a, b, _is_risky(point)):
                 return False
-        except Undefined:
-            continue
-        compared += 1
+            compared += 1
+        except (Undefined, TooLarge) as error:
+            _raise_if_near(error, point)
     if compared < MIN_COMPARED:
         raise Undefined("too few points at which both formulas have a value")
     return True
 
 
 def proportional(a: Node, b: Node) -> bool:
-    """Whether two equations "formula = 0" are one: their quotient is a number other than 0.
+    """Whether two equations "formula = 0" in names are one: their quotient is a number but 0.
 
     Raises:
         TooLarge: A value cannot be held.
         Undefined: There are too few points at which both have a value.
     """
     names = sorted(names_of(a) | names_of(b))
+    if not names:
+        return False
     ratios = []
     with mpmath.workdps(DIGITS):
         for point in points(names, a, b):
             try:
                 top, bottom = numeric(evaluate(a, point)), numeric(evaluate(b, point))
-            except Undefined:
+            except (Undefined, TooLarge) as error:
+                _raise_if_near(error, point)
                 continue
             if abs(top) < mpmath.mpf(10) ** -30 or abs(bottom) < mpmath.mpf(10) ** -30:
                 return False
@@ -72,6 +75,17 @@ def proportional(a: Node, b: Node) -> bool:
             raise Undefined("too few points at which both equations have a value")
         gap = abs(ratios[0]) * mpmath.mpf(10) ** -30
         return all(bool(abs(ratio - ratios[0]) < gap) for ratio in ratios)
+
+
+def _raise_if_near(error: Exception, point: Mapping[str, Value]) -> None:
+    """Let pass what has no value at a point, or a value too large to hold at a far one."""
+    if isinstance(error, TooLarge) and not is_far(point):
+        raise error
+
+
+def _is_risky(point: Mapping[str, Value]) -> bool:
+    """Whether roots and logarithms may well be complex at a point."""
+    return is_far(point) or any(value < 0 for value in point.values())
 
 
 def _unevaluated(node: Node) -> bool:
@@ -86,12 +100,12 @@ def _equal_at(point: Mapping[str, Value], a: Node, b: Node, needs_real: bool = F
         if needs_real and (is_complex(left) or is_complex(right)):
             raise Undefined("a complex value, where the branch decides")
         if isinstance(left, Fraction) and isinstance(right, Fraction):
-            return left == right or are_equal_rounded(a, b, left, right)
+            return left == right or are_equal_rounded(point, a, b)
         if _looks_zero(left) and _looks_zero(right):
             return _both_zero(point, a, b)
         if _close(left, right, DIGITS):
             return _confirmed(point, a, b)
-        return are_equal_rounded(a, b, left, right)
+        return are_equal_rounded(point, a, b)
 
 
 def _confirmed(point: Mapping[str, Value], a: Node, b: Node) -> bool:

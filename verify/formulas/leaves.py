@@ -26,7 +26,9 @@ _COMMON = frozenset(
 )
 _BASES = range(2, 37)
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_CLOCK = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?m\.?)?$", re.IGNORECASE)
+_CLOCK = re.compile(
+    r"^(\d{1,2})(?::(\d{2})(?::(\d{2}))?|(?=\s*[ap]\.?m\.?$))\s*(?:([ap])\.?m\.?)?$", re.IGNORECASE
+)
 _CHOICE = re.compile(
     r"^\(([A-J])\)\s*[.:]?(?:\s+(?![-+*/^_=<>|!]|\\c[au]p|\\times|\\cdot)\S|\d+$).*$"
     r"|^([A-J])(?:\)|[.:](?=\s|\d+$))\s*[.:]?\s*\S.*$"
@@ -75,9 +77,9 @@ def read_based(text: str) -> Shape | None:
 def read_clock(text: str) -> Shape | None:
     """A time of day."""
     found = _CLOCK.match(_TEXT.sub(r"\1", text))
-    if found is None or int(found[2]) > 59:  # noqa: PLR2004
+    if found is None or int(found[2] or 0) > 59:  # noqa: PLR2004
         return None
-    hours, minutes, seconds = int(found[1]), int(found[2]), int(found[3] or 0)
+    hours, minutes, seconds = int(found[1]), int(found[2] or 0), int(found[3] or 0)
     if found[4]:
         hours = hours % 12 + (12 if found[4].lower() == "p" else 0)
     is_time = bool(found[3] or found[4])

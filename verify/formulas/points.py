@@ -9,7 +9,12 @@ from fractions import Fraction
 from verify.formulas.arithmetic import Value
 from verify.formulas.lexing import Node
 
-NUM_POINTS = 6
+NUM_NEAR = 6
+NUM_FAR = 4
+NEGATIVE = frozenset([4, 5, 8, 9])
+"""Points whose coordinates are negative, unless they must be whole."""
+FAR = 3
+"""Least size of a far coordinate; at near ones alone |x - 3| would be 3 - x."""
 WHOLE_NAMES = frozenset("nkmNMKj")
 """Names that stand for whole numbers where a formula has steps, such as floor."""
 _STEPS = frozenset(["floor", "ceil", "gcd", "lcm"])
@@ -32,23 +37,34 @@ def renamed(node: Node, old: str, new: str) -> Node:
 
 
 def points(names: list[str], a: Node, b: Node) -> Iterator[Mapping[str, Value]]:
-    """The same points for the same names, in whatever order they were found."""
+    """The same points for the same names, in whatever order they were found.
+
+    Near ones come first, then far ones, some of each negative. Where a formula has steps, every
+    other point is whole, so that steps are met.
+    """
     if (_has_divisors(a) or _has_divisors(b)) and not WHOLE_NAMES & set(names):
-        for shift in range(NUM_POINTS):
+        for shift in range(NUM_NEAR):
             cycle = PRIMES[shift:] + PRIMES[:shift]
             yield {name: Fraction(prime) for name, prime in zip(names, cycle, strict=False)}
         return
-    whole = WHOLE_NAMES if _has_steps(a) or _has_steps(b) else frozenset()
-    for number in range(NUM_POINTS):
-        point: dict[str, Value] = {}
-        for name in names:
-            digest = hashlib.sha256(f"{number} {name}".encode()).digest()
-            if name in whole:
-                point[name] = Fraction(2 + digest[0] % 9)
-            else:
-                value = Fraction(100 + int.from_bytes(digest[:2]) % 400, 199)
-                point[name] = -value if number >= NUM_POINTS - 2 else value
-        yield point
+    has_steps = _has_steps(a) or _has_steps(b)
+    for number in range(NUM_NEAR + NUM_FAR):
+        whole = frozenset(names) if number % 2 else WHOLE_NAMES
+        yield {name: _coordinate(number, name, has_steps and name in whole) for name in names}
+
+
+def _coordinate(number: int, name: str, is_whole: bool) -> Fraction:
+    digest = hashlib.sha256(f"{number} {name}".encode()).digest()
+    is_far, drawn = number >= NUM_NEAR, int.from_bytes(digest[:2])
+    if is_whole:
+        return Fraction(11 + drawn % 200 if is_far else 2 + digest[0] % 9)
+    size = FAR + Fraction(drawn, 331) if is_far else Fraction(100 + drawn % 400, 199)
+    return -size if number in NEGATIVE else size
+
+
+def is_far(point: Mapping[str, Value]) -> bool:
+    """Whether a point is a far one, at which powers may be too large to hold."""
+    return any(abs(value) >= FAR for value in point.values())
 
 
 def _has_divisors(node: Node) -> bool:

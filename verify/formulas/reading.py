@@ -26,7 +26,7 @@ from verify.formulas.leaves import (
 )
 from verify.formulas.lexing import NotAFormula
 from verify.formulas.notation import split_top
-from verify.formulas.shapes import Read, Shape
+from verify.formulas.shapes import Formula, Read, Relation, Shape
 from verify.formulas.statements import read_member, read_quantified, read_relation
 
 MAX_LEVELS = 6
@@ -76,6 +76,12 @@ def read(text: str, level: int = 0) -> Shape:
     return words(text)
 
 
+def condition_of(text: str) -> str:
+    """The condition that ends a unified answer, such as "for all x", in its spelling."""
+    found = _CLAUSE.search(_CLAUSE_WITHIN.sub("", text))
+    return words(found[0]).text if found and text[: found.start()].strip(" ,") else ""
+
+
 def _without_clause(text: str, read: Read) -> Shape | None:
     shorter = _CLAUSE.sub("", _CLAUSE_WITHIN.sub("", text)).strip(" ,")
     return read(shorter) if shorter and shorter != text else None
@@ -85,7 +91,10 @@ def _labelled(text: str, read: Read) -> Shape | None:
     label = _LABEL.match(text)
     if label is None or len(split_top(text)) > 1 or not text[label.end() :].strip():
         return None
-    return read(text[label.end() :])
+    value = read(text[label.end() :])
+    if isinstance(value, Relation):
+        return value
+    return Relation((Formula(("sym", words(label[0]).text.strip(" =:"))), value), ("=",))
 
 
 def _leaf(reader: Callable[[str], Shape | None]) -> Reader:

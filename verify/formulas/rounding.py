@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
-
-import mpmath
 
 from verify.formulas.arithmetic import Value, is_complex, numeric
 from verify.formulas.lexing import Node
+from verify.formulas.values import evaluate
 
 MIN_DECIMALS = 2
 """Decimals that a rounded number needs at least, so that 0.3 is not a third."""
@@ -15,19 +15,31 @@ MIN_SIGNIFICANT = 3
 """Significant digits that a rounded number needs at least."""
 
 
-def are_equal_rounded(a: Node, b: Node, left: Value, right: Value) -> bool:
+def are_equal_rounded(point: Mapping[str, Value], a: Node, b: Node) -> bool:
     """Whether one is a decimal number, or has some, and the other what it was rounded from."""
-    for node, value, other, exact in ((a, left, b, right), (b, right, a, left)):
+    for node, other in ((a, b), (b, a)):
         if _has_decimals(other):
             continue
+        value, exact = evaluate(node, point), evaluate(other, point)
         literal = _literal(node)
         if literal is not None:
             return is_rounding(value, literal, exact)
-        digits = _significant(node)
-        if digits > MIN_SIGNIFICANT:
-            gap = abs(numeric(value) - numeric(exact))
-            return bool(gap <= abs(numeric(exact)) * mpmath.mpf(10) ** (1 - digits))
+        if _significant(node) > MIN_SIGNIFICANT:
+            reach = sum(abs(numeric(evaluate(n, point)) - numeric(value)) for n in _moved(node))
+            return bool(abs(numeric(value) - numeric(exact)) <= reach)
     return False
+
+
+def _moved(node: Node) -> Iterator[Node]:
+    """A formula with one of its decimal numbers, each in turn, half a unit of its last place up."""
+    if node[0] == "num":
+        if node[2] > 0:
+            yield ("num", node[1] + Fraction(1, 2 * 10 ** node[2]), node[2])
+        return
+    for place, child in enumerate(node):
+        if isinstance(child, tuple):
+            for moved in _moved(child):
+                yield (*node[:place], moved, *node[place + 1 :])
 
 
 def is_rounding(value: Value, decimals: int, exact: Value) -> bool:
