@@ -10,8 +10,8 @@ from typing import Any
 
 from verify.formulas.matching import pair_off
 from verify.formulas.naming import by_name, contradict, is_word, name_of
-from verify.formulas.quantities import are_same_line, has_kind, same_formula
-from verify.formulas.relations import PAIR, are_one, assigned, interval_of
+from verify.formulas.quantities import are_same_line, same_formula
+from verify.formulas.relations import PAIR, are_one, assigned, interval_of, without_point
 from verify.formulas.shapes import (
     Ambiguous,
     Based,
@@ -26,6 +26,7 @@ from verify.formulas.shapes import (
     Unknown,
     Words,
 )
+from verify.formulas.trees import has_kind
 
 MAX_WORDS = 3
 """Answers in so few words are compared letter by letter; longer ones are prose, and unknown."""
@@ -74,7 +75,7 @@ def _rank(shape: Shape) -> int:
 def simplified(shape: Shape) -> Shape:
     """Inequalities in a name as intervals, lists of them as unions, lists of one as their item."""
     if isinstance(shape, Relation):
-        return interval_of(shape) or shape
+        return interval_of(shape) or without_point(shape) or shape
     if isinstance(shape, Items) and len(shape.parts) == 1:
         return simplified(shape.parts[0])
     if isinstance(shape, Items) and not shape.is_set and shape.parts:

@@ -13,8 +13,9 @@ import mpmath
 
 from verify.formulas.arithmetic import TooLarge, Undefined, Value, is_complex, numeric
 from verify.formulas.lexing import Node
-from verify.formulas.points import is_far, names_of, points
+from verify.formulas.points import is_far, points
 from verify.formulas.rounding import are_equal_rounded
+from verify.formulas.trees import names_of
 from verify.formulas.values import evaluate
 
 DIGITS = 50

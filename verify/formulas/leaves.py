@@ -18,6 +18,7 @@ _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|rm)\s
 _BASED = re.compile(
     r"^([0-9A-Za-z.]*\d[0-9A-Z]*)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\d{1,2})\s*\}?\s*\}|(\d{1,2}))$"
 )
+_BASE_WORD = re.compile(r"(?<=_\{\\text\{)[a-zA-Z]{3,9}(?=\}\}$)")
 _WORD = re.compile(
     r"(?<![\\A-Za-z_{])[A-Za-z]{2,}(?= [A-Za-z(\\]|$)|(?<= )[A-Za-z]{2,}(?![A-Za-z])"
 )
@@ -33,13 +34,18 @@ _CHOICE = re.compile(
     r"^\(([A-J])\)\s*[.:]?(?:\s+(?![-+*/^_=<>|!]|\\c[au]p|\\times|\\cdot)\S|\d+$).*$"
     r"|^([A-J])(?:\)|[.:](?=\s|\d+$))\s*[.:]?\s*\S.*$"
 )
-_NUMBERS = "one two three four five six seven eight nine ten eleven twelve"
+_NUMBERS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty"
+)
+_TENS = "thirty forty fifty sixty seventy eighty ninety hundred"
 SYNONYMS = {
     "infinitely many": r"\infty",
     "infinite": r"\infty",
     "infinity": r"\infty",
     "zero": "0",
     **{word: str(number) for number, word in enumerate(_NUMBERS.split(), 1)},
+    **{word: str(10 * number) for number, word in enumerate(_TENS.split(), 3)},
 }
 _REALS = frozenset(["all real numbers", "all reals"])
 _EMPTY = frozenset(["no solution", "no solutions", "none", "empty set", "the empty set"])
@@ -58,6 +64,8 @@ def read_synonym(text: str) -> Shape | None:
         return Formula(parse(SYNONYMS[said]))
     if re.fullmatch(r"\\mathbb\s*\{\s*R\s*\}|\\R", text) or said in _REALS:
         return Tuple((Formula(("neg", ("infty",))), Formula(("infty",))))
+    if said in {"does not exist", "dne"}:
+        return Words("does not exist")
     if text == r"\emptyset" or said in _EMPTY:
         return Items((), is_set=True)
     return None
@@ -65,7 +73,7 @@ def read_synonym(text: str) -> Shape | None:
 
 def read_based(text: str) -> Shape | None:
     """Digits with their base as a subscript."""
-    found = _BASED.match(text)
+    found = _BASED.match(_BASE_WORD.sub(lambda word: SYNONYMS.get(word[0].lower(), word[0]), text))
     if found is None or re.match("[a-zA-Z]", text):
         return None
     base = int(found[2] or found[3])
@@ -118,6 +126,9 @@ def _is_prose(text: str) -> bool:
 
 def read_formula(text: str) -> Shape | None:
     """A number or an expression, with its unit or percent sign."""
+    whole = _TEXT.fullmatch(text)
+    if whole and whole[1][:1].isdigit():
+        text = whole[1].strip()
     text = re.sub(r"\\text\s*\{\s*(sin|cos|tan|log|ln|max|min|gcd|lcm)\s*\}", r"\\\1 ", text)
     percent = re.search(r"(?:\\?%|\\text\s*\{\s*(?:percent|pct)\s*\}|\s(?:percent|pct))\s*$", text)
     if percent:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from verify.formulas.lexing import Node
 from verify.formulas.matching import pair_off
-from verify.formulas.points import names_of
 from verify.formulas.shapes import Ambiguous, Formula, Items, Relation, Same, Shape, Tuple
+from verify.formulas.trees import names_of
 
 COORDINATES = frozenset("xyz")
 

@@ -80,6 +80,8 @@ _DOLLARS = re.compile(r"^[\s$]*\\\$\s*(\d(?:[\d,.{}!\s]|\\[!,])*?)[\s$.]*$")
 """An amount of money and nothing else."""
 _SPACES = re.compile(r"(?<![\d.])\s+|\s+(?![\d.])")
 """Those that mean nothing: 1 1/2 is not 11/2."""
+_DOT = r"\\dot\s*\{?\s*\d\s*\}?"
+_DOTTED = re.compile(rf"(?<=[.\d]){_DOT}(?:\d{{0,20}}{_DOT})?")
 _EDGES = re.compile(r"^[\s.,;:]+(?!\d)|[\s,;:]+$|(?<!\.)\.\s*$")
 
 
@@ -97,6 +99,7 @@ def unify(text: str) -> str:
     text = re.sub(r"\\\\(?:\[\w+\])?|\\cr(?![a-z])", ROW, text)
     for pattern, new in _PATTERNS:
         text = pattern.sub(new, text)
+    text = _DOTTED.sub(_overlined, text)
     text = _REPEATING.sub(_repeated, _FONTS.sub(" ", text))
     text = _EDGES.sub("", text.strip()).strip()
     return re.sub(r"\s+", " ", text).rstrip("\\").strip()
@@ -107,6 +110,10 @@ def _strip_box(text: str) -> str:
     if opening and text.rstrip("$. ").endswith("}"):
         return text[opening.end() : text.rindex("}")]
     return text
+
+
+def _overlined(match: re.Match[str]) -> str:
+    return rf"\overline{{{''.join(re.findall(r'[0-9]', match[0]))}}}"
 
 
 def _repeated(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""The points at which formulas are compared, and the names in a formula."""
+"""The points at which formulas are compared."""
 
 from __future__ import annotations
 
@@ -20,20 +20,6 @@ WHOLE_NAMES = frozenset("nkmNMKj")
 _STEPS = frozenset(["floor", "ceil", "gcd", "lcm"])
 PRIMES = (10007, 10009, 10037, 10039, 10061, 10067, 10069, 10079, 10091, 10093, 10099, 10103)
 """Values of names in common divisors, which are those of polynomials."""
-
-
-def names_of(node: Node) -> frozenset[str]:
-    """The names in a formula."""
-    if node[0] == "sym":
-        return frozenset([str(node[1])])
-    return frozenset().union(*(names_of(child) for child in node[1:] if isinstance(child, tuple)))
-
-
-def renamed(node: Node, old: str, new: str) -> Node:
-    """The formula with one name replaced."""
-    if node == ("sym", old):
-        return ("sym", new)
-    return tuple(renamed(child, old, new) if isinstance(child, tuple) else child for child in node)
 
 
 def points(names: list[str], a: Node, b: Node) -> Iterator[Mapping[str, Value]]:

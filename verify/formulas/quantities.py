@@ -6,8 +6,8 @@ from fractions import Fraction
 
 from verify.formulas.equality import are_equal
 from verify.formulas.lexing import Node
-from verify.formulas.points import names_of, renamed
 from verify.formulas.shapes import Ambiguous, Formula, Shape, Tuple
+from verify.formulas.trees import has_kind, names_of, renamed
 from verify.formulas.units import is_measure, scale_between
 
 
@@ -65,11 +65,6 @@ def _same_angle(a: Formula, b: Formula) -> Node:
     if has_kind(a.node, "deg") and not has_kind(b.node, "deg") and in_radians:
         return ("/", ("*", a.node, ("pi",)), ("num", Fraction(180), -1))
     return a.node
-
-
-def has_kind(node: Node, kind: str) -> bool:
-    """Whether a formula has a part of a kind, such as ``deg``."""
-    return node[0] == kind or any(has_kind(c, kind) for c in node[1:] if isinstance(c, tuple))
 
 
 def _same_family(a: Node, b: Node) -> bool:

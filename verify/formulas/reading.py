@@ -35,6 +35,7 @@ _CLAUSE = re.compile(
     r",?\s*(?:\\(?:text|textrm|mbox|mathrm)\s*\{\s*,?\s*(?:for|where|when|with|if)"
     r"\b[^{}]*\}.*|\\forall.*|\b(?:for (?:all|some|any|every|each)|where)\b.*)$"
 )
+_MEMBER = re.compile(r"[,;(]\s*[a-zA-Z]\s*\\in\s*\\mathbb\s*\{\s*([A-Z])\s*\}\S*\)?$")
 _CLAUSE_WITHIN = re.compile(
     r"\\text\s*\{\s*for (?:all|any|every|some) \}\s*[a-zA-Z]\s*\\in\s*\\mathbb\s*\{\s*[A-Z]\s*\}"
 )
@@ -78,12 +79,15 @@ def read(text: str, level: int = 0) -> Shape:
 
 def condition_of(text: str) -> str:
     """The condition that ends a unified answer, such as "for all x", in its spelling."""
+    member = _MEMBER.search(text)
+    if member:
+        return member[1] if member.start() else ""
     found = _CLAUSE.search(_CLAUSE_WITHIN.sub("", text))
     return words(found[0]).text if found and text[: found.start()].strip(" ,") else ""
 
 
 def _without_clause(text: str, read: Read) -> Shape | None:
-    shorter = _CLAUSE.sub("", _CLAUSE_WITHIN.sub("", text)).strip(" ,")
+    shorter = _MEMBER.sub("", _CLAUSE.sub("", _CLAUSE_WITHIN.sub("", text))).strip(" ,")
     return read(shorter) if shorter and shorter != text else None
 
 

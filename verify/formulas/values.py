@@ -23,7 +23,8 @@ from verify.formulas.arithmetic import (
     root,
     times,
 )
-from verify.formulas.lexing import Node
+from verify.formulas.lexing import CIRCULAR, Node
+from verify.formulas.trees import has_kind
 
 
 def evaluate(node: Node, point: Mapping[str, Value]) -> Value:
@@ -45,6 +46,8 @@ def _call(node: Node, point: Mapping[str, Value]) -> Value:
     values = [evaluate(child, point) for child in node[2:]]
     if node[1].startswith("?"):
         return _unknown(node[1], values)
+    if node[1] in CIRCULAR and has_kind(node[2], "deg"):
+        values[0] = times(values[0], mpmath.pi / 180)
     return FUNCTIONS[node[1]](*values)
 
 
