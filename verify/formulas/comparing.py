@@ -100,6 +100,8 @@ def _clock(a: Clock, b: Shape) -> bool:
 
 
 def _words(a: Words, b: Shape) -> bool:
+    if isinstance(b, Words) and b.text.startswith("choice "):
+        a, b = b, a
     if a.text.startswith("choice "):
         letter = a.text.removeprefix("choice ")
         if isinstance(b, Formula):
@@ -108,7 +110,7 @@ def _words(a: Words, b: Shape) -> bool:
     if isinstance(b, Formula) and b.node[0] == "sym" and a.text == str(b.node[1]).lower():
         raise Unknown("a word or a name")
     texts = [shape.text for shape in (a, b) if isinstance(shape, Words)]
-    if all(len(text.split()) <= MAX_WORDS and not set("=<") & set(text) for text in texts):
+    if all(len(text.split()) <= MAX_WORDS and not set("=<\\") & set(text) for text in texts):
         return False
     raise Unknown("an answer in prose")
 

@@ -12,11 +12,14 @@ from verify.formulas.grammar import parse
 from verify.formulas.lexing import FUNCTIONS, GREEK
 from verify.formulas.notation import split_top
 from verify.formulas.shapes import Based, Clock, Formula, Items, Shape, Tuple, Words
-from verify.formulas.units import split_unit
+from verify.formulas.units import is_measure, scale_between, split_unit
 
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|rm)\s*\{([^{}]*)\}")
 _BASED = re.compile(
     r"^([0-9A-Za-z.]*\d[0-9A-Z]*)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\d{1,2})\s*\}?\s*\}|(\d{1,2}))$"
+)
+_COMPOUND = re.compile(
+    r"^(\d{1,9}) ?([a-z]{1,12}),? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ?([a-z]{1,12})$"
 )
 _BASE_WORD = re.compile(r"(?<=_\{\\text\{)[a-zA-Z]{3,9}(?=\}\}$)")
 _WORD = re.compile(
@@ -52,9 +55,11 @@ _EMPTY = frozenset(["no solution", "no solutions", "none", "empty set", "the emp
 
 
 def words(text: str) -> Words:
-    """The answer as words."""
-    said = re.sub(r"[^\w\s<>=/+\\^*|-]", " ", _TEXT.sub(r" \1 ", text))
-    return Words(" ".join(said.lower().split()))
+    """The answer as words; beside commands, which make it a formula, every sign counts."""
+    said = _TEXT.sub(r" \1 ", text)
+    if "\\" in said:
+        return Words(" ".join(said.split()))
+    return Words(" ".join(re.sub(r"[^\w\s<>=/+^*|%-]", " ", said).lower().split()))
 
 
 def read_synonym(text: str) -> Shape | None:
@@ -110,6 +115,17 @@ def read_minutes(text: str) -> Shape | None:
     if found is None:
         return None
     return Formula(("deg", ("num", int(found[1]) + Fraction(int(found[2]), 60), -1)))
+
+
+def read_compound(text: str) -> Shape | None:
+    """A quantity in two units, the smaller last: 5 feet 3 inches."""
+    found = _COMPOUND.match(" ".join(_TEXT.sub(r" \1 ", text).split()))
+    if found is None or not (is_measure(found[2]) and is_measure(found[4])):
+        return None
+    scale = scale_between(found[2], found[4])
+    if scale is None or scale <= 1:
+        return None
+    return Formula(("num", int(found[1]) * scale + Fraction(found[3]), -1), found[4])
 
 
 def read_choice(text: str) -> Shape | None:

@@ -61,6 +61,7 @@ _REPLACED: Sequence[tuple[str, str]] = (
     (r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![a-zA-Z])|\\textdegree", r"\\deg "),
     (r"\\(?:variable)\s*\{([a-zA-Z]+)_?(\w*)\}", r" \1_{\2} "),
     (r"\\variable\s*\{(\d+)\}", r" \1 "),
+    (r"^\s*\\variable\s*\{((?:[^{}]|\{[^{}]*\})*)\}\s*$", r"\1"),
     (r"\\variable(?=\s*\{)", " "),
     (r"<sup>([^<]{0,40})</sup>", r"^{\1}"),
     (r"<sub>([^<]{0,40})</sub>", r"_{\1}"),
