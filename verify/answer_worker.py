@@ -21,7 +21,7 @@ def main() -> None:
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    from verify import deciding  # noqa: F401 - before the clock runs
+    from verify.formulas import deciding  # noqa: F401 - before the clock runs
 
     _say({"ready": True})
     for line in sys.stdin:
@@ -31,7 +31,7 @@ def main() -> None:
 def answered(pair: dict[str, str]) -> dict[str, Any]:
     """The decision about a pair as a row; what goes wrong is undecided."""
     from promptcot.records import Outcome
-    from verify.deciding import Decision, decide
+    from verify.formulas.deciding import Decision, decide
 
     try:
         decision = decide(pair["reference"], pair["answer"])
@@ -47,7 +47,7 @@ def answered(pair: dict[str, str]) -> dict[str, Any]:
 
 
 def _symbolically(reference: str, answer: str) -> Any:  # noqa: ANN401
-    from verify.symbolic import decide_symbolically
+    from verify.formulas.symbolic import decide_symbolically
 
     if "math_verify" not in sys.modules:
         _say({"ready": False})  # the clock stops

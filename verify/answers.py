@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from threading import Lock
 
 from promptcot.records import Outcome, Problem, Verdict
-from verify.deciding import Decision, decide_quickly
 from verify.extraction import FORMS, Extraction, extract
+from verify.formulas.deciding import Decision, decide_quickly
 from verify.workers import WorkerPool
 
 Pair = tuple[str, str]

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from verify.notation import MAX_ANSWER, unify
-from verify.reading import read
-from verify.shapes import Words, has_words
+from verify.formulas.notation import MAX_ANSWER, unify
+from verify.formulas.reading import read
+from verify.formulas.shapes import Words, has_words
 
 FORMS = ("boxed", "stated", "bare", "closing")
 """All forms, as they are tried. ``boxed``: the last balanced box. ``stated``: "the answer is ...".

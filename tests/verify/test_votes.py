@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 
 from promptcot.records import Outcome
-from verify.deciding import decide
+from verify.formulas.deciding import decide
 from verify.votes import Ballot, Election, count_votes
 
 

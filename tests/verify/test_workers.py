@@ -12,7 +12,7 @@ from promptcot.protocols import Verifier
 from promptcot.records import Domain, Outcome, Problem
 from verify import AnswerVerifier
 from verify.answers import decided
-from verify.symbolic import decide_symbolically
+from verify.formulas.symbolic import decide_symbolically
 from verify.workers import WorkerPool
 
 HANGING = """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from verify.lexing import Node
+from verify.formulas.lexing import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,19 @@ class Clock:
 
 
 Shape = Clock | Formula | Items | Tuple | Union | Relation | Matrix | Based | Words
+Same = Callable[[Shape, Shape], bool]
+"""Whether two answers mean the same; may raise ``Unknown``."""
+
+Read = Callable[[str], Shape]
+"""Reads a part of an answer."""
+
+
+class Unknown(ValueError):
+    """No rule decides about two answers."""
+
+
+class Ambiguous(Unknown):
+    """Two answers are equal or not by what only the problem could tell; nothing else may guess."""
 
 
 def has_words(shape: Shape) -> bool:

@@ -61,6 +61,8 @@ _REPLACED: Sequence[tuple[str, str]] = (
     (r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![a-zA-Z])|\\textdegree", r"\\deg "),
     (r"\\(?:variable)\s*\{([a-zA-Z]+)_?(\w*)\}", r" \1_{\2} "),
     (r"\\variable\s*\{(\d+)\}", r" \1 "),
+    (r"^\s*\\variable\s*\{((?:[^{}]|\{[^{}]*\})*)\}\s*$", r"\1"),
+    (r"\\variable(?=\s*\{)", " "),
     (r"<sup>([^<]{0,40})</sup>", r"^{\1}"),
     (r"<sub>([^<]{0,40})</sub>", r"_{\1}"),
     (r"\\(?:bar|overline)(?![a-zA-Z])|\bbar(?=\{)", r"\\overline "),
@@ -75,6 +77,12 @@ _FONTS = re.compile(r"\\(?:mathbf|mathit|boldsymbol|bm|mathcal|mathsf|displaysty
                     r"(?![a-zA-Z])\s*")  # fmt: skip
 _UPRIGHT = re.compile(r"\\(?:text|mathrm|textbf|mbox|textrm|rm)\s*\{([^{}]*)\}")
 _REPEATING = re.compile(r"(\d*)\.(\d{0,20})\\overline\s*\{\s*(\d{1,20})\s*\}")
+_DOLLARS = re.compile(r"^[\s$]*\\\$\s*(\d(?:[\d,.{}!\s]|\\[!,])*?)[\s$.]*$")
+"""An amount of money and nothing else."""
+_SPACES = re.compile(r"(?<![\d.])\s+|\s+(?![\d.])")
+"""Those that mean nothing: 1 1/2 is not 11/2."""
+_DOT = r"\\dot\s*\{?\s*\d\s*\}?"
+_DOTTED = re.compile(rf"(?<=[.\d]){_DOT}(?:\d{{0,20}}{_DOT})?")
 _EDGES = re.compile(r"^[\s.,;:]+(?!\d)|[\s,;:]+$|(?<!\.)\.\s*$")
 
 
@@ -85,13 +93,14 @@ def unify(text: str) -> str:
     '\\frac{1}{2}'
     """
     text = _strip_box(text.translate(_TRANSLATION).replace("\x00", " ").strip())
-    text = re.sub(r"\\\$", " ", text)
+    text = re.sub(r"\\\$", " ", _DOLLARS.sub(r"\1\\text{ dollars}", text))
     text = re.sub(r"\\[()\[\]](?!\d+pt)|\$", " ", text)
     if r"\begin" not in text:  # a backslash escaped once too often
         text = re.sub(r"\\\\(?=[a-zA-Z]{2})", lambda _: "\\", text)
     text = re.sub(r"\\\\(?:\[\w+\])?|\\cr(?![a-z])", ROW, text)
     for pattern, new in _PATTERNS:
         text = pattern.sub(new, text)
+    text = _DOTTED.sub(_overlined, text)
     text = _REPEATING.sub(_repeated, _FONTS.sub(" ", text))
     text = _EDGES.sub("", text.strip()).strip()
     return re.sub(r"\s+", " ", text).rstrip("\\").strip()
@@ -104,6 +113,10 @@ def _strip_box(text: str) -> str:
     return text
 
 
+def _overlined(match: re.Match[str]) -> str:
+    return rf"\overline{{{''.join(re.findall(r'[0-9]', match[0]))}}}"
+
+
 def _repeated(match: re.Match[str]) -> str:
     """A repeating decimal as a fraction: its digits once less those that do not repeat."""
     whole, start, again = match.groups()
@@ -113,7 +126,7 @@ def _repeated(match: re.Match[str]) -> str:
 
 def skeleton(text: str) -> str:
     """Letters, digits and signs alone: equal skeletons of unified texts mean equal answers."""
-    return re.sub(r"\s+", "", _UPRIGHT.sub(r"\1", text))
+    return _SPACES.sub("", _UPRIGHT.sub(r"\1", text))
 
 
 def split_top(text: str, separators: str = ",;") -> list[str]:

@@ -5,14 +5,13 @@ Sides are compared by whatever equality the caller passes, which may come back h
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
-from verify.equality import names_of, proportional, renamed
-from verify.shapes import Formula, Relation, Shape, Tuple
-from verify.values import Undefined
+from verify.formulas.arithmetic import Undefined
+from verify.formulas.equality import proportional
+from verify.formulas.shapes import Formula, Relation, Same, Shape, Tuple, Union
+from verify.formulas.trees import names_of, renamed
 
-Same = Callable[[Shape, Shape], bool]
 PAIR = 2
 
 
@@ -37,6 +36,16 @@ def interval_of(relation: Relation) -> Tuple | None:
             return Tuple((_MINUS_INFINITE, sides[1]), "(" + "])"[signs[0] == "<"])
         return Tuple((sides[0], _INFINITE), "[("[signs[0] == "<"] + ")")
     return None
+
+
+def without_point(relation: Relation) -> Union | None:
+    r"""What \ne leaves of the real numbers: all on either side of a point."""
+    name, point = relation.sides[0], relation.sides[-1]
+    if relation.signs != (r"\ne",) or not _is_name(name):
+        return None
+    if not isinstance(point, Formula) or names_of(point.node):
+        return None
+    return Union((Tuple((_MINUS_INFINITE, point)), Tuple((point, _INFINITE))))
 
 
 def assigned(relation: Relation, same: Same) -> Shape | None:

@@ -8,16 +8,20 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from verify.grammar import parse
-from verify.lexing import FUNCTIONS, GREEK
-from verify.notation import split_top
-from verify.shapes import Based, Clock, Formula, Items, Shape, Tuple, Words
-from verify.units import split_unit
+from verify.formulas.grammar import parse
+from verify.formulas.lexing import FUNCTIONS, GREEK
+from verify.formulas.notation import split_top
+from verify.formulas.shapes import Based, Clock, Formula, Items, Shape, Tuple, Words
+from verify.formulas.units import is_measure, scale_between, split_unit
 
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|rm)\s*\{([^{}]*)\}")
 _BASED = re.compile(
     r"^([0-9A-Za-z.]*\d[0-9A-Z]*)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\d{1,2})\s*\}?\s*\}|(\d{1,2}))$"
 )
+_COMPOUND = re.compile(
+    r"^(\d{1,9}) ?([a-z]{1,12}),? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ?([a-z]{1,12})$"
+)
+_BASE_WORD = re.compile(r"(?<=_\{\\text\{)[a-zA-Z]{3,9}(?=\}\}$)")
 _WORD = re.compile(
     r"(?<![\\A-Za-z_{])[A-Za-z]{2,}(?= [A-Za-z(\\]|$)|(?<= )[A-Za-z]{2,}(?![A-Za-z])"
 )
@@ -26,24 +30,36 @@ _COMMON = frozenset(
 )
 _BASES = range(2, 37)
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_CLOCK = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?m\.?)?$", re.IGNORECASE)
-_CHOICE = re.compile(r"^\(?([A-J])\)\s*[.:]?\s*\S.*$|^([A-J])\s*[.:]\s*\S.*$")
-_NUMBERS = "one two three four five six seven eight nine ten eleven twelve"
+_CLOCK = re.compile(
+    r"^(\d{1,2})(?::(\d{2})(?::(\d{2}))?|(?=\s*[ap]\.?m\.?$))\s*(?:([ap])\.?m\.?)?$", re.IGNORECASE
+)
+_CHOICE = re.compile(
+    r"^\(([A-J])\)\s*[.:]?(?:\s+(?![-+*/^_=<>|!]|\\c[au]p|\\times|\\cdot)\S|\d+$).*$"
+    r"|^([A-J])(?:\)|[.:](?=\s|\d+$))\s*[.:]?\s*\S.*$"
+)
+_NUMBERS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty"
+)
+_TENS = "thirty forty fifty sixty seventy eighty ninety hundred"
 SYNONYMS = {
     "infinitely many": r"\infty",
     "infinite": r"\infty",
     "infinity": r"\infty",
     "zero": "0",
     **{word: str(number) for number, word in enumerate(_NUMBERS.split(), 1)},
+    **{word: str(10 * number) for number, word in enumerate(_TENS.split(), 3)},
 }
 _REALS = frozenset(["all real numbers", "all reals"])
 _EMPTY = frozenset(["no solution", "no solutions", "none", "empty set", "the empty set"])
 
 
 def words(text: str) -> Words:
-    """The answer as words."""
-    said = re.sub(r"\\[a-zA-Z]+|[^\w\s<>=/+-]", " ", _TEXT.sub(r" \1 ", text))
-    return Words(" ".join(said.lower().split()))
+    """The answer as words; beside commands, which make it a formula, every sign counts."""
+    said = _TEXT.sub(r" \1 ", text)
+    if "\\" in said:
+        return Words(" ".join(said.split()))
+    return Words(" ".join(re.sub(r"[^\w\s<>=/+^*|%-]", " ", said).lower().split()))
 
 
 def read_synonym(text: str) -> Shape | None:
@@ -53,6 +69,8 @@ def read_synonym(text: str) -> Shape | None:
         return Formula(parse(SYNONYMS[said]))
     if re.fullmatch(r"\\mathbb\s*\{\s*R\s*\}|\\R", text) or said in _REALS:
         return Tuple((Formula(("neg", ("infty",))), Formula(("infty",))))
+    if said in {"does not exist", "dne"}:
+        return Words("does not exist")
     if text == r"\emptyset" or said in _EMPTY:
         return Items((), is_set=True)
     return None
@@ -60,7 +78,7 @@ def read_synonym(text: str) -> Shape | None:
 
 def read_based(text: str) -> Shape | None:
     """Digits with their base as a subscript."""
-    found = _BASED.match(text)
+    found = _BASED.match(_BASE_WORD.sub(lambda word: SYNONYMS.get(word[0].lower(), word[0]), text))
     if found is None or re.match("[a-zA-Z]", text):
         return None
     base = int(found[2] or found[3])
@@ -72,9 +90,9 @@ def read_based(text: str) -> Shape | None:
 def read_clock(text: str) -> Shape | None:
     """A time of day."""
     found = _CLOCK.match(_TEXT.sub(r"\1", text))
-    if found is None or int(found[2]) > 59:  # noqa: PLR2004
+    if found is None or int(found[2] or 0) > 59:  # noqa: PLR2004
         return None
-    hours, minutes, seconds = int(found[1]), int(found[2]), int(found[3] or 0)
+    hours, minutes, seconds = int(found[1]), int(found[2] or 0), int(found[3] or 0)
     if found[4]:
         hours = hours % 12 + (12 if found[4].lower() == "p" else 0)
     is_time = bool(found[3] or found[4])
@@ -99,6 +117,17 @@ def read_minutes(text: str) -> Shape | None:
     return Formula(("deg", ("num", int(found[1]) + Fraction(int(found[2]), 60), -1)))
 
 
+def read_compound(text: str) -> Shape | None:
+    """A quantity in two units, the smaller last: 5 feet 3 inches."""
+    found = _COMPOUND.match(" ".join(_TEXT.sub(r" \1 ", text).split()))
+    if found is None or not (is_measure(found[2]) and is_measure(found[4])):
+        return None
+    scale = scale_between(found[2], found[4])
+    if scale is None or scale <= 1:
+        return None
+    return Formula(("num", int(found[1]) * scale + Fraction(found[3]), -1), found[4])
+
+
 def read_choice(text: str) -> Shape | None:
     """A lettered choice with its text: (C) 12."""
     found = _CHOICE.match(_TEXT.sub(r"\1", text).strip())
@@ -113,6 +142,9 @@ def _is_prose(text: str) -> bool:
 
 def read_formula(text: str) -> Shape | None:
     """A number or an expression, with its unit or percent sign."""
+    whole = _TEXT.fullmatch(text)
+    if whole and whole[1][:1].isdigit():
+        text = whole[1].strip()
     text = re.sub(r"\\text\s*\{\s*(sin|cos|tan|log|ln|max|min|gcd|lcm)\s*\}", r"\\\1 ", text)
     percent = re.search(r"(?:\\?%|\\text\s*\{\s*(?:percent|pct)\s*\}|\s(?:percent|pct))\s*$", text)
     if percent:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from promptcot.records import Outcome
-from verify.deciding import decide
+from verify.formulas.deciding import decide
 
 PASS, FAIL, UNDECIDED = Outcome.PASS, Outcome.FAIL, Outcome.UNDECIDED
 

@@ -1,11 +1,10 @@
-"""The value of a formula at a point: exact while it is rational, else to many digits.
+"""Arithmetic that is exact while values are rational, else to many digits.
 
 Nothing here can run away: a value too large to hold is an error before it is computed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -13,7 +12,7 @@ from typing import Any
 
 import mpmath
 
-from verify.lexing import CIRCULAR, Node
+from verify.formulas.lexing import CIRCULAR
 
 MAX_BITS = 40_000
 """Of a numerator or denominator that is still held exactly."""
@@ -46,22 +45,8 @@ class Undefined(ValueError):
     """The formula has no value at the point."""
 
 
-def evaluate(node: Node, point: Mapping[str, Value]) -> Value:
-    """The value of a formula where its names have the values of a point.
-
-    Raises:
-        TooLarge: It cannot be held.
-        Undefined: It has none.
-    """
-    try:
-        return _checked(_EVALUATORS[node[0]](node, point))
-    except (TooLarge, Undefined):
-        raise
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise Undefined(f"no value ({type(error).__name__})") from None
-
-
-def _checked(value: Value) -> Value:
+def checked(value: Value) -> Value:
+    """A value that can still be computed with."""
     if isinstance(value, Fraction):
         if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
             raise TooLarge("a number of too many digits")
@@ -84,7 +69,14 @@ def numeric(value: Value) -> Value:
     return value
 
 
-def _power(base: Value, exponent: Value) -> Value:
+def is_complex(value: Value) -> bool:
+    """Whether a value is none of the real numbers."""
+    value = numeric(value)
+    return bool(abs(value.imag) > mpmath.mpf(10) ** -30 * (1 + abs(value)))
+
+
+def power(base: Value, exponent: Value) -> Value:
+    """A power, exact where base and exponent allow."""
     if isinstance(exponent, Fraction) and exponent.denominator == 1 and isinstance(base, Fraction):
         bits = max(base.numerator.bit_length(), base.denominator.bit_length())
         if abs(exponent.numerator) * bits <= MAX_BITS:
@@ -92,7 +84,7 @@ def _power(base: Value, exponent: Value) -> Value:
     if isinstance(exponent, Fraction) and isinstance(base, Fraction) and base > 0:
         root = _exact_root(base, exponent.denominator)
         if root is not None and exponent.denominator > 1:
-            return _power(root, Fraction(exponent.numerator))
+            return power(root, Fraction(exponent.numerator))
     base, exponent = numeric(base), numeric(exponent)
     size = _exponent(exponent) + _exponent_bits(base)
     if size > MAX_POWER_BITS:
@@ -116,18 +108,20 @@ def _exact_root(value: Fraction, degree: int) -> Fraction | None:
     return Fraction(*parts)
 
 
-def _root(value: Value, degree: Value) -> Value:
+def root(value: Value, degree: Value) -> Value:
+    """A root; one of odd degree of a negative number is real."""
     if not isinstance(degree, Fraction) or degree.denominator != 1 or not 0 < degree <= MAX_DEGREE:
-        return _power(value, 1 / degree)
+        return power(value, 1 / degree)
     real = isinstance(value, Fraction) or not isinstance(value, mpmath.mpc)
     if real and value < 0 and degree % 2:
-        return -_root(-value, degree)
+        return -root(-value, degree)
     if value == 0:
         return Fraction(0)
-    return _power(value, Fraction(1, int(degree)))
+    return power(value, Fraction(1, int(degree)))
 
 
-def _factorial(value: Value) -> Value:
+def factorial(value: Value) -> Value:
+    """A factorial, by the gamma function where it is none of a whole number."""
     if isinstance(value, Fraction) and value.denominator == 1 and 0 <= value <= MAX_FACTORIAL:
         return Fraction(math.factorial(int(value)))
     value = numeric(value)
@@ -136,27 +130,32 @@ def _factorial(value: Value) -> Value:
     return mpmath.gamma(value + 1)
 
 
-def _binomial(top: Value, bottom: Value) -> Value:
-    return _divide(_factorial(top), _times(_factorial(bottom), _factorial(_plus(top, -bottom))))
+def binomial(top: Value, bottom: Value) -> Value:
+    """How many choices there are."""
+    return divide(factorial(top), times(factorial(bottom), factorial(plus(top, -bottom))))
 
 
 def _both(a: Value, b: Value) -> bool:
     return isinstance(a, Fraction) and isinstance(b, Fraction)
 
 
-def _plus(a: Value, b: Value) -> Value:
+def plus(a: Value, b: Value) -> Value:
+    """A sum."""
     return a + b if _both(a, b) else numeric(a) + numeric(b)
 
 
-def _times(a: Value, b: Value) -> Value:
+def times(a: Value, b: Value) -> Value:
+    """A product."""
     return a * b if _both(a, b) else numeric(a) * numeric(b)
 
 
-def _divide(a: Value, b: Value) -> Value:
+def divide(a: Value, b: Value) -> Value:
+    """A quotient."""
     return a / b if _both(a, b) else numeric(a) / numeric(b)
 
 
-def _mod(a: Value, b: Value) -> Value:
+def modulo(a: Value, b: Value) -> Value:
+    """The rest of a division, with the sign of the divisor."""
     if _both(a, b):
         return a % b
     return numeric(a) - numeric(b) * mpmath.floor(numeric(a) / numeric(b))
@@ -208,7 +207,7 @@ def _trig(name: str) -> Callable[..., Value]:
     return apply
 
 
-_FUNCTIONS: dict[str, Callable[..., Value]] = {
+FUNCTIONS: Mapping[str, Callable[..., Value]] = {
     "ln": _log,
     "log": _log,
     "lg": lambda value: _log(value, Fraction(10)),
@@ -219,45 +218,11 @@ _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "lcm": _lcm,
     "max": lambda *values: max(values, key=lambda v: numeric(v).real),
     "min": lambda *values: min(values, key=lambda v: numeric(v).real),
-    "exp": lambda value: _power(+mpmath.e, value),
+    "exp": lambda value: power(+mpmath.e, value),
     "re": lambda value: numeric(value).real,
     "im": lambda value: numeric(value).imag,
     "arg": lambda value: mpmath.arg(numeric(value)),
     **{name: _trig(name) for name in CIRCULAR},
     **{f"arc{name}": _trig(f"a{name}") for name in CIRCULAR},
 }
-
-
-def _call(node: Node, point: Mapping[str, Value]) -> Value:
-    values = [evaluate(child, point) for child in node[2:]]
-    if node[1].startswith("?"):
-        return _unknown(node[1], values)
-    return _FUNCTIONS[node[1]](*values)
-
-
-def _unknown(name: str, values: list[Value]) -> Value:
-    """An unknown function's value: some number, the same whenever name and arguments are."""
-    said = ";".join(mpmath.nstr(mpmath.mpc(numeric(value)), 20) for value in values)
-    digest = hashlib.sha256(f"{name}({said})".encode()).digest()
-    return mpmath.mpf(int.from_bytes(digest[:16])) / (1 << 127) + 1
-
-
-_EVALUATORS: dict[str, Callable[[Node, Mapping[str, Value]], Value]] = {
-    "num": lambda n, p: n[1],
-    "sym": lambda n, p: p[n[1]],
-    "pi": lambda n, p: +mpmath.pi,
-    "e": lambda n, p: +mpmath.e,
-    "i": lambda n, p: mpmath.mpc(0, 1),
-    "infty": lambda n, p: mpmath.inf,
-    "neg": lambda n, p: -evaluate(n[1], p),
-    "deg": lambda n, p: evaluate(n[1], p),
-    "+": lambda n, p: _plus(evaluate(n[1], p), evaluate(n[2], p)),
-    "*": lambda n, p: _times(evaluate(n[1], p), evaluate(n[2], p)),
-    "/": lambda n, p: _divide(evaluate(n[1], p), evaluate(n[2], p)),
-    "mod": lambda n, p: _mod(evaluate(n[1], p), evaluate(n[2], p)),
-    "^": lambda n, p: _power(evaluate(n[1], p), evaluate(n[2], p)),
-    "root": lambda n, p: _root(evaluate(n[1], p), evaluate(n[2], p)),
-    "fact": lambda n, p: _factorial(evaluate(n[1], p)),
-    "binom": lambda n, p: _binomial(evaluate(n[1], p), evaluate(n[2], p)),
-    "call": _call,
-}
+"""The functions of a formula, by our names."""

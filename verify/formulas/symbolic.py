@@ -11,14 +11,23 @@ import logging
 import re
 
 from promptcot.records import Outcome
-from verify.deciding import Decision, is_prose
-from verify.notation import ROW, unify
+from verify.formulas.deciding import Decision, is_prose
+from verify.formulas.lexing import FUNCTIONS, GREEK, OPERATORS
+from verify.formulas.notation import ROW, unify
 
 MAX_CHARACTERS = 400
 MAX_NESTED = 12
 _LONG_EXPONENT = re.compile(
     r"\^\s*\{?\s*-?\d{4,}|\^\s*\{[^{}]*\^|\^\s*\w\s*\^|\*\*|\d{3,}\s*!|!\s*!|\d{200,}"
 )
+_COMMAND = re.compile(r"\\([a-zA-Z]+)")
+_SETS = "setminus cup cap in notin subset subseteq supset supseteq mathbb emptyset infty"
+_FORMS = "frac sqrt binom pi cdot times div pm le ge ne lfloor rfloor lceil rceil overline deg"
+_LAYOUT = "begin end text mathrm mbox ldots dots cdots to bmod mod pmod"
+_COMMANDS_READ = frozenset(
+    [*FUNCTIONS, *GREEK, *OPERATORS, *_SETS.split(), *_FORMS.split(), *_LAYOUT.split()]
+)
+"""What math-verify knows; it leaves out any other command, and takes two formulas for one."""
 
 
 def why_not(text: str) -> str:
@@ -38,6 +47,8 @@ def decide_symbolically(reference: str, answer: str) -> Decision | None:
     """math-verify's decision where it is sure in both directions, else None."""
     left, right = (unify(text).replace(ROW, r"\\") for text in (reference, answer))
     if is_prose(left) or is_prose(right):
+        return None
+    if not (set(_COMMAND.findall(left + " " + right)) <= _COMMANDS_READ):
         return None
     refusal = why_not(left) or why_not(right)
     if refusal:

@@ -6,23 +6,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
-from verify.equality import are_equal, names_of, renamed
-from verify.lexing import Node
-from verify.matching import pairs_off
-from verify.relations import PAIR, are_one, assigned, interval_of
-from verify.shapes import Based, Clock, Formula, Items, Matrix, Relation, Shape, Tuple, Union, Words
-from verify.units import scale_between
-from verify.values import TooLarge, Undefined
+from verify.formulas.matching import pair_off
+from verify.formulas.naming import by_name, contradict, is_word, name_of
+from verify.formulas.quantities import are_same_line, same_formula
+from verify.formulas.relations import PAIR, are_one, assigned, interval_of, without_point
+from verify.formulas.shapes import (
+    Ambiguous,
+    Based,
+    Clock,
+    Formula,
+    Items,
+    Matrix,
+    Relation,
+    Shape,
+    Tuple,
+    Union,
+    Unknown,
+    Words,
+)
+from verify.formulas.trees import has_kind
 
 MAX_WORDS = 3
 """Answers in so few words are compared letter by letter; longer ones are prose, and unknown."""
-
-
-class Unknown(ValueError):
-    """No rule decides."""
 
 
 def same(a: Shape, b: Shape) -> bool:
@@ -31,6 +38,28 @@ def same(a: Shape, b: Shape) -> bool:
     Raises:
         Unknown: No rule decides (and ``TooLarge``, ``Undefined`` of values.py).
     """
+    if a == b:
+        return True
+    are_apart = contradict(a, b)
+    if are_apart:
+        return False
+    found = by_name(a, b, same)
+    is_same = _by_kind(_unlabelled(a, b), _unlabelled(b, a)) if found is None else found
+    if is_same and are_apart is None:
+        raise Ambiguous("one value under two labels")
+    return is_same
+
+
+def _unlabelled(shape: Shape, other: Shape) -> Shape:
+    """What a label stands before, where the other answer has none."""
+    is_labelled = isinstance(shape, Relation) and not isinstance(other, Relation)
+    name = name_of(shape) if is_labelled else None
+    if isinstance(shape, Relation) and name and name[0] == "sym" and is_word(str(name[1])):
+        return shape.sides[-1]
+    return shape
+
+
+def _by_kind(a: Shape, b: Shape) -> bool:
     a, b = simplified(a), simplified(b)
     if a == b:
         return True
@@ -46,7 +75,7 @@ def _rank(shape: Shape) -> int:
 def simplified(shape: Shape) -> Shape:
     """Inequalities in a name as intervals, lists of them as unions, lists of one as their item."""
     if isinstance(shape, Relation):
-        return interval_of(shape) or shape
+        return interval_of(shape) or without_point(shape) or shape
     if isinstance(shape, Items) and len(shape.parts) == 1:
         return simplified(shape.parts[0])
     if isinstance(shape, Items) and not shape.is_set and shape.parts:
@@ -71,6 +100,8 @@ def _clock(a: Clock, b: Shape) -> bool:
 
 
 def _words(a: Words, b: Shape) -> bool:
+    if isinstance(b, Words) and b.text.startswith("choice "):
+        a, b = b, a
     if a.text.startswith("choice "):
         letter = a.text.removeprefix("choice ")
         if isinstance(b, Formula):
@@ -79,7 +110,7 @@ def _words(a: Words, b: Shape) -> bool:
     if isinstance(b, Formula) and b.node[0] == "sym" and a.text == str(b.node[1]).lower():
         raise Unknown("a word or a name")
     texts = [shape.text for shape in (a, b) if isinstance(shape, Words)]
-    if all(len(text.split()) <= MAX_WORDS and not set("=<") & set(text) for text in texts):
+    if all(len(text.split()) <= MAX_WORDS and not set("=<\\") & set(text) for text in texts):
         return False
     raise Unknown("an answer in prose")
 
@@ -87,49 +118,6 @@ def _words(a: Words, b: Shape) -> bool:
 def _based(a: Based, b: Shape) -> bool:
     """Digits in two bases by their value; a number without a base is another answer."""
     return isinstance(b, Based) and int(a.digits, a.base) == int(b.digits, b.base)
-
-
-def _formulas(a: Formula, b: Shape) -> bool:
-    if not isinstance(b, Formula):
-        return False
-    scale = scale_between(a.unit, b.unit)
-    if scale is None:
-        return False
-    left, right = a.node, b.node
-    if scale != 1:
-        left = ("*", left, ("num", scale, -1))
-    if a.percent != b.percent:
-        percent, plain = (left, right) if a.percent else (right, left)
-        return are_equal(percent, plain) or are_equal(_hundredth(percent), plain)
-    left, right = _same_angle(left, right), _same_angle(right, left)
-    return are_equal(left, right) or _same_family(left, right)
-
-
-def _hundredth(node: Node) -> Node:
-    if node[0] == "num" and node[2] >= 0:
-        return ("num", node[1] / 100, node[2] + 2)
-    return ("/", node, ("num", Fraction(100), -1))
-
-
-def _same_angle(node: Node, other: Node) -> Node:
-    """An angle in degrees as radians, where the other formula has a pi and no degrees."""
-    if _has(node, "deg") and not _has(other, "deg") and _has(other, "pi"):
-        return ("/", ("*", node, ("pi",)), ("num", Fraction(180), -1))
-    return node
-
-
-def _has(node: Node, kind: str) -> bool:
-    return node[0] == kind or any(_has(c, kind) for c in node[1:] if isinstance(c, tuple))
-
-
-def _same_family(a: Node, b: Node) -> bool:
-    """Families of angles with a whole number in them, under another name: k pi and n pi."""
-    ours, theirs = names_of(a) - names_of(b), names_of(b) - names_of(a)
-    if len(ours) != 1 or len(theirs) != 1 or not ours | theirs <= set("knmlt"):
-        return False
-    if not (_has(a, "pi") and _has(b, "pi")):
-        return False
-    return are_equal(renamed(a, *ours, *theirs), b)
 
 
 def _relation(a: Relation, b: Shape) -> bool:
@@ -158,41 +146,29 @@ def _tuple(a: Tuple, b: Shape) -> bool:
             return False
         if len(a.parts) == PAIR and not _same_brackets(a, b):
             return False
-        return all(map(same, a.parts, b.parts)) or _same_line(a, b)
+        return all(map(same, a.parts, b.parts)) or are_same_line(a, b)
     if isinstance(b, Items) and not b.is_set:
         return len(a.parts) == len(b.parts) and all(map(same, a.parts, b.parts))
     return False
-
-
-def _same_line(a: Tuple, b: Tuple) -> bool:
-    """Points that depend on one parameter, under another name: (x, 2x) and (t, 2t)."""
-    nodes = [[p.node for p in shape.parts if isinstance(p, Formula)] for shape in (a, b)]
-    if len(nodes[0]) != len(a.parts) or len(nodes[1]) != len(b.parts):
-        return False
-    ours, theirs = (frozenset().union(*map(names_of, part)) for part in nodes)
-    if len(ours - theirs) != 1 or len(theirs - ours) != 1:
-        return False
-    old, new = *(ours - theirs), *(theirs - ours)
-    return all(are_equal(renamed(x, old, new), y) for x, y in zip(*nodes, strict=True))
 
 
 def _same_brackets(a: Tuple, b: Tuple) -> bool:
     """Of intervals; at an infinite end no bracket includes anything."""
     ends = zip(a.brackets, b.brackets, a.parts, strict=False)
     return all(
-        left == right or (isinstance(part, Formula) and _has(part.node, "infty"))
+        left == right or (isinstance(part, Formula) and has_kind(part.node, "infty"))
         for left, right, part in ends
     )
 
 
 def _collections(a: Shape, b: Shape) -> bool:
     if isinstance(a, Union) or isinstance(b, Union):
-        return _matched(_joined(a), _joined(b))
+        return pair_off(_joined(a), _joined(b), same)
     if isinstance(a, Items) and isinstance(b, Items):
         left, right = _flat(a), _flat(b)
         if a.is_set or b.is_set:
             left, right = _distinct(left), _distinct(right)
-        return _matched(left, right)
+        return pair_off(left, right, same)
     return False
 
 
@@ -222,38 +198,6 @@ def _distinct(parts: list[Shape]) -> list[Shape]:
     return kept
 
 
-def _matched(left: list[Shape], right: list[Shape]) -> bool:
-    """Whether the parts of two collections pair off, in whatever order they stand.
-
-    Raises:
-        Unknown: They do only if parts are equal of which nobody knows it.
-    """
-    if len(left) != len(right):
-        return False
-    common = [part for part in left if part in right]
-    for part in common:
-        if part in left and part in right:
-            left, right = _without(left, part), _without(right, part)
-    known = [[_same_or_none(a, b) for b in right] for a in left]
-    if pairs_off([[is_same is True for is_same in row] for row in known]):
-        return True
-    if pairs_off([[is_same is not False for is_same in row] for row in known]):
-        raise Unknown("parts of which no rule decides")
-    return False
-
-
-def _without(parts: list[Shape], part: Shape) -> list[Shape]:
-    place = parts.index(part)
-    return parts[:place] + parts[place + 1 :]
-
-
-def _same_or_none(a: Shape, b: Shape) -> bool | None:
-    try:
-        return same(a, b)
-    except (Unknown, TooLarge, Undefined):
-        return None
-
-
 _RULES: dict[type, Callable[[Any, Shape], bool]] = {
     Clock: _clock,
     Words: _words,
@@ -263,6 +207,6 @@ _RULES: dict[type, Callable[[Any, Shape], bool]] = {
     Tuple: _tuple,
     Union: _collections,
     Items: _collections,
-    Formula: _formulas,
+    Formula: same_formula,
 }
 """The rule for a pair of kinds is that of the first in this order."""

@@ -33,7 +33,7 @@ FUNCTIONS = {
 OPERATORS = frozenset(["int", "sum", "prod", "lim", "iint", "oint"])
 _WORDS = sorted([*FUNCTIONS, *GREEK, "sqrt", "pi", "infty", "frac"], key=len, reverse=True)
 _TOKEN = re.compile(
-    r"\s*(?:(?P<num>(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d{1,4}|(?<=\d\.\d)e[+-]\d{1,4})?)"
+    r"\s*(?:(?P<num>\d+\.\d+[eE][+-]?\d{1,4}|(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d{1,4})?)"
     r"|\\(?P<cmd>[a-zA-Z]+|[{}%|])|(?P<word>[a-zA-Z]+)|(?P<op>\*\*|[-+*/^_(){}\[\]|!,%:'=<>&]))"
 )
 

@@ -1,0 +1,165 @@
+"""Shapes that have parts, from their text: lists, sets, tuples, unions, matrices.
+
+Each reader returns None where the text is of another kind; ``read`` reads a part.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from verify.formulas.lexing import Node, NotAFormula
+from verify.formulas.notation import ROW, closing, split_top
+from verify.formulas.shapes import Formula, Items, Matrix, Read, Relation, Shape, Tuple, Union
+from verify.formulas.statements import SIGN
+
+MAX_PARTS = 40
+_AND = re.compile(
+    r"\\(?:text|textbf|textrm|mbox|mathrm)\s*\{\s*,?\s*(?:and|or)\s*\}"
+    r"|\s\\?(?:and|or)\s|(?<=[)\d])(?:or|and)(?=[(\dA-Z])|\\(?:lor|vee)(?![a-z])"
+)
+_MATRIX = re.compile(
+    r"^(\W*)\\begin\s*\{(?:[pbvB]?matrix|smallmatrix|array)\}(?:\s*\{[lcr|]+\})?"
+    r"(.*)\\end\s*\{(?:[pbvB]?matrix|smallmatrix|array)\}(\W*)$",
+    re.DOTALL,
+)
+_CASES = re.compile(
+    r"^\\begin\s*\{(?:cases|aligned|align\*?)\}(.*)\\end\s*\{(?:cases|aligned|align\*?)\}$",
+    re.DOTALL,
+)
+
+
+def read_matrix(text: str, read: Read) -> Shape | None:
+    r"""Rows between ``\begin`` and ``\end``."""
+    found = _MATRIX.match(text)
+    if found is None or r"\begin" in found[2] or found[1].strip() not in {"", "[", "(", r"\{"}:
+        return None
+    lines = [line.split("&") for line in found[2].split(ROW) if line.strip()]
+    if max(len(lines), *map(len, lines), 0) > MAX_PARTS:
+        return None
+    rows = tuple(tuple(read(cell) for cell in line) for line in lines)
+    return _determinant(rows) if "{vmatrix}" in text else Matrix(rows)
+
+
+def _determinant(rows: tuple[tuple[Shape, ...], ...]) -> Formula | None:
+    """The value between straight lines, of two rows or three."""
+    nodes = [[cell.node for cell in row if isinstance(cell, Formula)] for row in rows]
+    if not 1 < len(rows) <= 3 or any(len(row) != len(rows) for row in nodes):  # noqa: PLR2004
+        return None
+    return Formula(_expanded(nodes))
+
+
+def _expanded(rows: list[list[Node]]) -> Node:
+    """A determinant by its first row (Laplace)."""
+    if len(rows) == 1:
+        return rows[0][0]
+    total: Node = ("num", Fraction(0), -1)
+    for place, entry in enumerate(rows[0]):
+        minor = _expanded([row[:place] + row[place + 1 :] for row in rows[1:]])
+        term: Node = ("*", entry, minor)
+        total = ("+", total, ("neg", term) if place % 2 else term)
+    return total
+
+
+def read_cases(text: str, read: Read) -> Shape | None:
+    """A system, one line an item."""
+    found = _CASES.match(text)
+    if found is None or "&" in found[1]:
+        return None
+    lines = [line for line in found[1].split(ROW) if line.strip()]
+    return Items(tuple(map(read, lines))) if len(lines) <= MAX_PARTS else None
+
+
+def read_union(text: str, read: Read) -> Shape | None:
+    r"""Intervals and sets with ``\cup`` between them."""
+    parts = _split_at(text, r"\cup")
+    if not 1 < len(parts) <= MAX_PARTS:
+        return None
+    head = re.match(r"^\s*[a-zA-Z]\s*(?:\\in|=)\s*(.*)$", parts[0])
+    if head:
+        parts[0] = head[1]
+    return Union(tuple(read(part) for part in parts))
+
+
+def _split_at(text: str, word: str) -> list[str]:
+    if word not in text:
+        return [text]
+    marked = re.sub(re.escape(word) + r"(?![a-zA-Z])", "\x01", text)
+    return split_top(marked, "\x01")
+
+
+def read_list(text: str, read: Read) -> Shape | None:
+    """Answers with commas, semicolons, "and" or "or" between them."""
+    has_relations = SIGN.search(text) is not None
+    joined = re.sub(r",\s*,", ",", _AND.sub(" , ", text))
+    groups = [part for part in split_top(joined, ";") if part]
+    if len(groups) > 1 and all("," in part for part in groups):
+        rows = (tuple(read(p) for p in split_top(part, ",") if p) for part in groups)
+        return Items(tuple(Tuple(row) for row in rows))
+    parts = [part for part in split_top(joined, ",;") if part]
+    if not 1 < len(parts) <= MAX_PARTS or (len(parts) == 1 and joined == text):
+        return None
+    shapes = tuple(read(part) for part in parts)
+    if has_relations and "and" in text and _is_inequality(shapes[0]):
+        raise NotAFormula("inequalities that hold together")
+    return Items(tuple(part for shape in shapes for part in _spread(shape)))
+
+
+def _spread(shape: Shape) -> tuple[Shape, ...]:
+    """The two values of a plus or minus in a list are items of the list."""
+    return shape.parts if isinstance(shape, Items) and not shape.is_set else (shape,)
+
+
+def _is_inequality(shape: Shape) -> bool:
+    return isinstance(shape, Relation) and bool({"<", "<="} & set(shape.signs))
+
+
+def read_set(text: str, read: Read) -> Shape | None:
+    """Braces around items, or around the condition on a name."""
+    inner = _inside(text, r"\{", r"\}")
+    if inner is None and (text[:1], text[-1:]) == ("{", "}") and closing(text, 0) == len(text) - 1:
+        inner = text[1:-1]
+        if len(split_top(inner)) == 1:
+            return read(inner)
+    if inner is None:
+        return None
+    builder = re.match(r"^\s*\(?[a-zA-Z]\w?\)?\s*(?:\\in\s*\S+\s*)?[|:](.*)$", inner)
+    if builder:
+        return read(builder[1])
+    listed = read(inner)
+    return Items(listed.parts if isinstance(listed, Items) else (listed,), is_set=True)
+
+
+def _inside(text: str, opening: str, close: str) -> str | None:
+    if not (text.startswith(opening) and text.endswith(close)):
+        return None
+    inner = text[len(opening) : -len(close)]
+    depth = 0
+    for brace in re.findall(r"\\[{}]", inner):
+        depth += 1 if brace == opening else -1
+        if depth < 0:
+            return None
+    return inner
+
+
+def read_tuple(text: str, read: Read) -> Shape | None:
+    """Round or square brackets around parts in order; around one part they mean nothing."""
+    if not text or text[0] not in "([" or text[-1] not in ")]":
+        return None
+    if closing(text, 0) != len(text) - 1:
+        return None
+    parts = split_top(text[1:-1], ",;")
+    if len(parts) == 1:
+        return read(parts[0]) if text[0] + text[-1] == "()" else None
+    if len(parts) > MAX_PARTS or not all(parts):
+        return None
+    return Tuple(tuple(read(part) for part in parts), text[0] + text[-1])
+
+
+def read_plus_minus(text: str, read: Read) -> Shape | None:
+    """Both values of a plus or minus."""
+    if r"\pm" not in text and r"\mp" not in text:
+        return None
+    upper = text.replace(r"\pm", "+").replace(r"\mp", "-")
+    lower = text.replace(r"\pm", "-").replace(r"\mp", "+")
+    return Items((read(upper), read(lower)))

@@ -1,0 +1,89 @@
+"""Formulas as answers: units, percentages, angles, and names that could be others."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from verify.formulas.equality import are_equal
+from verify.formulas.lexing import Node
+from verify.formulas.shapes import Ambiguous, Formula, Shape, Tuple
+from verify.formulas.trees import has_kind, names_of, renamed
+from verify.formulas.units import is_measure, scale_between
+
+
+def same_formula(a: Formula, b: Shape) -> bool:
+    """Whether an answer is a formula too, of the same value in the same unit."""
+    if not isinstance(b, Formula) or _is_other_kind(a, b) or _is_other_kind(b, a):
+        return False
+    a, b = _in_degrees(a), _in_degrees(b)
+    left, right = _same_angle(a, b), _same_angle(b, a)
+    if a.percent != b.percent:
+        percent, plain = (left, right) if a.percent else (right, left)
+        return are_equal(percent, plain) or are_equal(_hundredth(percent), plain)
+    return _scaled_equal(left, a.unit, right, b.unit) or _same_family(left, right)
+
+
+def _scaled_equal(left: Node, unit: str, right: Node, other: str) -> bool:
+    """Whether two quantities are equal; of different values no unit of measure need be known."""
+    try:
+        scale = scale_between(unit, other)
+    except Ambiguous:
+        if are_equal(left, right):
+            raise
+        return False
+    if scale is None:
+        return False
+    return are_equal(left if scale == 1 else ("*", left, ("num", scale, -1)), right)
+
+
+def _is_other_kind(a: Formula, b: Formula) -> bool:
+    """Whether one is a percentage or an angle, and the other has a unit of something else."""
+    is_angle = has_kind(a.node, "deg")
+    if b.unit in _ANGLES or not (a.percent or is_angle):
+        return a.percent and b.unit in _ANGLES
+    return is_measure(b.unit)
+
+
+_ANGLES = frozenset(["degree", "degrees", "radian", "radians", "rad"])
+
+
+def _in_degrees(shape: Formula) -> Formula:
+    """A quantity in degrees with their sign in place of the word."""
+    is_word = shape.unit in {"degree", "degrees"}
+    return Formula(("deg", shape.node), percent=shape.percent) if is_word else shape
+
+
+def _hundredth(node: Node) -> Node:
+    if node[0] == "num" and node[2] >= 0:
+        return ("num", node[1] / 100, node[2] + 2)
+    return ("/", node, ("num", Fraction(100), -1))
+
+
+def _same_angle(a: Formula, b: Formula) -> Node:
+    """An angle in degrees as radians, where the other has none but a pi, or is in radians."""
+    in_radians = has_kind(b.node, "pi") or b.unit in _ANGLES
+    if has_kind(a.node, "deg") and not has_kind(b.node, "deg") and in_radians:
+        return ("/", ("*", a.node, ("pi",)), ("num", Fraction(180), -1))
+    return a.node
+
+
+def _same_family(a: Node, b: Node) -> bool:
+    """Families of angles with a whole number in them, under another name: k pi and n pi."""
+    ours, theirs = names_of(a) - names_of(b), names_of(b) - names_of(a)
+    if len(ours) != 1 or len(theirs) != 1 or not ours | theirs <= set("knmlt"):
+        return False
+    if not (has_kind(a, "pi") and has_kind(b, "pi")):
+        return False
+    return are_equal(renamed(a, *ours, *theirs), b)
+
+
+def are_same_line(a: Tuple, b: Tuple) -> bool:
+    """Points that depend on one parameter, under another name: (x, 2x) and (t, 2t)."""
+    nodes = [[p.node for p in shape.parts if isinstance(p, Formula)] for shape in (a, b)]
+    if len(nodes[0]) != len(a.parts) or len(nodes[1]) != len(b.parts):
+        return False
+    ours, theirs = (frozenset().union(*map(names_of, part)) for part in nodes)
+    if len(ours - theirs) != 1 or len(theirs - ours) != 1:
+        return False
+    old, new = *(ours - theirs), *(theirs - ours)
+    return all(are_equal(renamed(x, old, new), y) for x, y in zip(*nodes, strict=True))
