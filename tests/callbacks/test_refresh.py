@@ -125,41 +125,55 @@ def test_each_epoch_trains_on_a_round_of_the_policy_before_it(whole, start):
     assert not list((whole / "rounds").glob("weights-*"))
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_processes_make_the_rounds_and_the_weights_of_one(whole, start, tmp_path, strategy):
-    more = ("--trainer.strategy", strategy, "--trainer.devices", "2")
-    ended = fit(arguments(start, *more), tmp_path)
+SHARDED = ("--trainer.strategy", "fsdp2", "--trainer.devices", "2")
+
+
+@pytest.fixture(scope="module")
+def sharded(start, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sharded")
+    ended = fit(arguments(start, *SHARDED), folder)
     assert ended.returncode == 0, ended.stderr
-    assert rounds(tmp_path) == rounds(whole)
-    found = weights(tmp_path)
+    return folder
+
+
+def assert_as_one(found, whole):
+    assert rounds(found) == rounds(whole)
+    of_two = weights(found)
     for name, value in weights(whole).items():
-        torch.testing.assert_close(found[name], value, atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(of_two[name], value, atol=2e-5, rtol=1e-4)
+
+
+def test_two_sharded_processes_make_the_rounds_and_the_weights_of_one(whole, sharded):
+    assert_as_one(sharded, whole)
+
+
+def test_two_processes_that_hold_all_the_weights_do_too(whole, start, tmp_path):
+    ended = fit(arguments(start, "--trainer.strategy", "ddp", "--trainer.devices", "2"), tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert_as_one(tmp_path, whole)
 
 
 @pytest.mark.parametrize("moment", ["round-1.partial", "round-1", "round-2.partial/rewards.jsonl"])
 def test_a_fit_that_was_killed_in_any_phase_ends_with_the_undisturbed_weights(
-    whole, start, tmp_path, moment
+    sharded, start, tmp_path, moment
 ):
-    more = ("--trainer.strategy", "fsdp2", "--trainer.devices", "2")
-    reference, cut = tmp_path / "whole", tmp_path / "cut"
-    assert fit(arguments(start, *more), reference).returncode == 0
     with subprocess.Popen(
-        command(arguments(start, *more), cut),
+        command(arguments(start, *SHARDED), tmp_path),
         cwd=CHECKOUT,
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as child:
-        while not (cut / "rounds" / moment).exists():
+        while not (tmp_path / "rounds" / moment).exists():
             assert child.poll() is None
             time.sleep(0.002)
         os.killpg(child.pid, signal.SIGKILL)
-    resumed = fit(arguments(start, *more), cut)
+    resumed = fit(arguments(start, *SHARDED), tmp_path)
     assert resumed.returncode == 0, resumed.stderr
-    assert rounds(cut) == rounds(reference)
-    found = weights(cut)
-    for name, value in weights(reference).items():
+    assert rounds(tmp_path) == rounds(sharded)
+    found = weights(tmp_path)
+    for name, value in weights(sharded).items():
         assert torch.equal(found[name], value), name
 
 
