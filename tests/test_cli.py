@@ -172,6 +172,16 @@ def test_the_fits_of_the_demo_build():
         assert run("fit", *configs, "--print_config").returncode == 0
 
 
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "configs/refresh").glob("*.yaml")), ids=str)
+def test_every_overlay_that_refreshes_builds_upon_its_fit(path):
+    configs = ("--config", f"configs/{path.name}", "--config", str(path))
+    shown = run("fit", *configs, "--print_config")
+    assert shown.returncode == 0, shown.stderr
+    callbacks = [c["class_path"] for c in yaml.safe_load(shown.stdout)["trainer"]["callbacks"]]
+    assert callbacks[-1] == "callbacks.RefreshTrainingSet"
+    assert len(callbacks) == 4
+
+
 def test_a_checkpoint_does_not_override_given_flags(tmp_path):
     model = save_tiny_model(tmp_path / "model")
     corpus = write_jsonl(tmp_path / "rows.jsonl", rows(4))

@@ -65,7 +65,7 @@ def arguments(start, *more, max_tokens=24):
         ],
     }
     overlay.write_text(yaml.safe_dump({**FIT, "trainer": trainer}))
-    configs = ("configs/e_step.yaml", "configs/e_step_online.yaml", str(overlay))
+    configs = ("configs/e_step.yaml", "configs/refresh/e_step.yaml", str(overlay))
     named = [part for config in configs for part in ("--config", config)]
     return [*named, *data_flags(start / "q" / "weights", start), *more]
 
