@@ -107,11 +107,13 @@ def _named_alike(a: dict[Node, Shape], b: dict[Node, Shape], same: Same) -> bool
     if all(same(part, b[name]) for name, part in a.items()):
         return True
     if _are_indexed(a):
-        values = [[part.sides[-1] for part in parts.values() if isinstance(part, Relation)]
-                  for parts in (a, b)]  # fmt: skip
-        if pair_off(*values, same):
+        if pair_off(_values(a), _values(b), same):
             raise Ambiguous("roots or terms in another order")
     return False
+
+
+def _values(parts: dict[Node, Shape]) -> list[Shape]:
+    return [part.sides[-1] for part in parts.values() if isinstance(part, Relation)]
 
 
 def _in_place(a: list[Shape], b: list[Shape], same: Same) -> bool:

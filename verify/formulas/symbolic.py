@@ -43,12 +43,15 @@ def why_not(text: str) -> str:
     return f"more than {MAX_NESTED} nested brackets" if deepest > MAX_NESTED else ""
 
 
+def _is_read(text: str) -> bool:
+    """Whether math-verify reads all of a text."""
+    return not is_prose(text) and set(_COMMAND.findall(text)) <= _COMMANDS_READ
+
+
 def decide_symbolically(reference: str, answer: str) -> Decision | None:
     """math-verify's decision where it is sure in both directions, else None."""
     left, right = (unify(text).replace(ROW, r"\\") for text in (reference, answer))
-    if is_prose(left) or is_prose(right):
-        return None
-    if not (set(_COMMAND.findall(left + " " + right)) <= _COMMANDS_READ):
+    if not (_is_read(left) and _is_read(right)):
         return None
     refusal = why_not(left) or why_not(right)
     if refusal:
