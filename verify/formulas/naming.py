@@ -106,9 +106,8 @@ def _named(shape: Shape) -> dict[Node, Shape] | None:
 def _named_alike(a: dict[Node, Shape], b: dict[Node, Shape], same: Same) -> bool:
     if all(same(part, b[name]) for name, part in a.items()):
         return True
-    if _are_indexed(a):
-        if pair_off(_values(a), _values(b), same):
-            raise Ambiguous("roots or terms in another order")
+    if _are_indexed(a) and pair_off(_values(a), _values(b), same):
+        raise Ambiguous("roots or terms in another order")
     return False
 
 
