@@ -27,8 +27,6 @@ NEAR_LIMIT = 0.9
 """Share of the memory limit from which a bad end counts as out of memory."""
 OWN_MB = 16
 """Memory that a fork of the server has before it does anything."""
-CLOCK_S = 0.05
-"""How far the kernel's clock of processor time may be behind when it kills."""
 CHECKER_SAYS_WRONG = (1, 2)
 """Exit statuses of a checker, as testlib's: wrong answer, presentation error."""
 
@@ -215,8 +213,7 @@ def _beginning(ran: Ran, is_python: bool) -> tuple[str, str] | None:
 
 def _use(ran: Ran, limits: Limits) -> tuple[str, str] | None:
     """The verdict on a program that used up time or output."""
-    is_killed = ran.status == -signal.SIGKILL and ran.cpu_s > limits.cpu_s - CLOCK_S
-    if ran.cpu_s > limits.cpu_s or is_killed or ran.ended == "wall":
+    if ran.cpu_s > limits.cpu_s or ran.ended in ("cpu", "wall"):
         limit = f"{limits.cpu_s:g} s of processor time, {limits.wall_s:g} s in all"
         return "TLE", f"no end within {limit}"
     if ran.ended == "output":

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from verify.sandbox.clock import MAX_WAIT, Clock
 from verify.sandbox.pipes import Outputs, in_memory
 from verify.sandbox.runs import Program, Ran, SandboxError
 
@@ -39,8 +40,6 @@ BUILD = "promptcot-build"
 BUILD_MB = 256
 START_S = 60.0
 """Longest time that a server may take to start, or to fork."""
-MAX_WAIT = 20.0
-"""Wall times that a program may wait for a processor before the machine is called overloaded."""
 LONGEST_WAIT = MAX_WAIT + 1
 """Wall times after which a program has ended, whatever the machine does."""
 MESSAGE_BYTES = 1 << 16
@@ -152,28 +151,26 @@ class ForkServer:
             except OSError:
                 raise ServerDied from None
             outputs.close_theirs()
-            return self._watch(outputs, program.limits.wall_s)
+            return self._watch(outputs, Clock(program.limits))
 
-    def _watch(self, outputs: Outputs, wall_s: float) -> Ran:
+    def _watch(self, outputs: Outputs, clock: Clock) -> Ran:
         """Read what it writes until it ends, or end it."""
         poll = select.poll()
         for file in (self._socket.fileno(), *outputs.ours):
             poll.register(file, select.POLLIN)
-        started = time.monotonic()
-        deadline = started + wall_s
-        ended = "itself"
+        ended = ""
         while not self._answer:
-            left = max(0.0, deadline - time.monotonic()) if ended == "itself" else START_S
+            left = START_S if ended else max(0.0, clock.next_look - time.monotonic())
             ready = [file for file, _ in poll.poll(left * 1000 + 1)]
             if self._socket.fileno() in ready:
                 self._answer = self._hear()
             for file in outputs.read_all(ready):
                 poll.unregister(file)
-            if ended == "itself" and not self._answer:
-                ended, deadline = self._limit(outputs, started, wall_s, deadline)
-            elif not ready:
+            if ended and not ready:
                 raise ServerDied
-        return self._ran(outputs, ended, time.monotonic() - started)
+            if not ended and not self._answer:
+                ended = self._end_if_over(outputs, clock)
+        return self._ran(outputs, ended or "itself", clock.passed)
 
     def _ran(self, outputs: Outputs, ended: str, passed: float) -> Ran:
         """How the program ended, after the rest of what it wrote."""
@@ -196,32 +193,21 @@ class ForkServer:
             peak_mb=answer["peak_mb"],
         )
 
-    def _limit(
-        self, outputs: Outputs, started: float, wall_s: float, deadline: float
-    ) -> tuple[str, float]:
-        """End the running program if it has used up its output or its time.
-
-        Time in which it waited for a processor does not count.
-
-        Returns:
-            How it was ended, or "itself", and its deadline.
-        """
-        ended = "itself"
+    def _end_if_over(self, outputs: Outputs, clock: Clock) -> str:
+        """Kill the running program if it has used up its output or its time; why, or ""."""
+        ended = ""
         if outputs.is_too_much:
             ended = "output"
-        elif time.monotonic() >= deadline:
-            waited = self._act(_waited)
-            deadline = started + wall_s + waited
-            if waited > MAX_WAIT * wall_s:
-                ended = "overload"
-            elif time.monotonic() >= deadline:
-                ended = "wall"
-        if ended != "itself" and not self._answer:
-            self._act(_kill)
-        return ("itself" if self._answer and ended != "output" else ended), deadline
+        elif clock.is_due():
+            ended = self._ask(clock.look)
+        if ended:
+            self._ask(_kill)
+        return ended
 
-    def _act(self, act: Callable[[int], float]) -> float:
-        """What ``act`` says of the running program's handle; 0 where it has ended meanwhile."""
+    def _ask(self, act: Callable[[int], str]) -> str:
+        """What ``act`` says of the running program's handle; "" where it has ended meanwhile."""
+        if self._answer:
+            return ""
         try:
             self._socket.send(b"handle")
             data, handles, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES, 1)
@@ -231,7 +217,7 @@ class ForkServer:
             raise ServerDied
         if not handles:  # it has just ended, and the server leaves our question unanswered
             self._answer = json.loads(data)
-            return 0.0
+            return ""
         try:
             return act(handles[0])
         finally:
@@ -247,17 +233,7 @@ def _build_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{BUILD}-{os.getpid()}-"))
 
 
-def _kill(handle: int) -> float:
+def _kill(handle: int) -> str:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(handle, signal.SIGKILL)
-    return 0.0
-
-
-def _waited(handle: int) -> float:
-    """Seconds that the process of a handle has waited for a processor; 0 where unknown."""
-    try:
-        text = Path(f"/proc/self/fdinfo/{handle}").read_text()
-        pid = next(line.split()[1] for line in text.splitlines() if line.startswith("Pid:"))
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, StopIteration, ValueError, IndexError):
-        return 0.0
+    return ""

@@ -43,8 +43,8 @@ class Ran:
     """How a program ended.
 
     ``status`` is its exit status, or minus the signal that killed it; ``ended`` is "itself",
-    "wall" (it was killed when its time had passed), "output" (when it had written too much) or
-    "overload" (when the machine had not let it run).
+    or why it was killed: "cpu" or "wall" (its time was over), "output" (it had written too much),
+    "overload" (the machine had not let it run).
     """
 
     status: int
