@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,39 @@ def test_with_nothing_to_confine_it_no_program_is_run_unless_told_so():
     sandbox.close()
     assert ran.stdout == b"5\n"
     assert [name for name, what in sandbox.layers.items() if is_active(what)] == ["rlimits"]
+
+
+WITHOUT_NAMESPACES = """
+import sys
+sys.path.insert(0, ".")
+from verify.judging import Judge
+from verify.sandbox import Sandbox
+from verify.submissions import Submission
+judge = Judge(Sandbox())
+print(judge.sandbox.layers["namespaces"], judge.sandbox.layers["root"], sep="; ")
+programs = {
+    "python": "print(sum(map(int, input().split())))",
+    "cpp": "#include <iostream>\\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b; }",
+}
+for language, solution in programs.items():
+    row = {"id": "x", "language": language, "solution": solution}
+    tests = [{"stdin": "2 3", "stdout": "5"}]
+    print(judge.judge(Submission.from_row({**row, "tests": tests})).verdict)
+judge.close()
+"""
+
+
+def test_on_a_machine_without_user_namespaces_the_other_layers_do():
+    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" -c "$1"'
+    command = ["unshare", "-Ur", "sh", "-c", forbid, sys.executable, WITHOUT_NAMESPACES]
+    ended = subprocess.run(command, cwd=SAMPLES.parents[2], capture_output=True, text=True)
+    if "max_user_namespaces" in ended.stderr or "unshare" in ended.stderr:
+        pytest.skip(f"this machine cannot do without: {ended.stderr}")
+    assert ended.returncode == 0, ended.stderr
+    said, *verdicts = ended.stdout.splitlines()
+    assert said.startswith("missing: no user namespaces: ")
+    assert said.endswith("missing: it needs namespaces")
+    assert verdicts == ["AC", "AC"]
 
 
 @pytest.mark.parametrize("layers", [("seccomp",), ("landlock", "seccomp"), LAYERS[:2], LAYERS])

@@ -29,11 +29,11 @@ class Confinement:
         set_common_limits()
         self.layers["rlimits"] = "cpu, address space, file size, open files, no core"
         has_spaces = self._try("namespaces", self._enter_namespaces)
-        has_root = has_spaces and self._try("root", self._change_root)
+        self.layers["root"] = "missing: it needs namespaces"
+        self.has_root = has_spaces and self._try("root", self._change_root)
         namespaces.drop_capabilities()
-        self.has_root = has_root
         has_landlock = self._try("landlock", self._restrict_files)
-        self._try("seccomp", lambda: self._make_filters(has_root or has_landlock))
+        self._try("seccomp", lambda: self._make_filters(self.has_root or has_landlock))
         namespaces.hide_memory()
 
     @property

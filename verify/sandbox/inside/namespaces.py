@@ -62,6 +62,17 @@ def enter() -> None:
     Raises:
         OSError: The kernel or the machine's policy does not let us.
     """
+    _try_in_a_child()
+    _unshare()
+    first = os.fork()
+    if first:
+        os.closerange(0, 1024)  # what it holds open, the first process holds
+        _, status = os.waitpid(first, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    die_with_parent()
+
+
+def _unshare() -> None:
     user, group = os.geteuid(), os.getegid()
     _check(_libc.unshare(sum(_NEW.values())), "unshare")
     for path, text in (
@@ -71,12 +82,20 @@ def enter() -> None:
     ):
         with open(path, "w") as file:
             file.write(text)
-    first = os.fork()
-    if first:
-        os.closerange(0, 1024)  # what it holds open, the first process holds
-        _, status = os.waitpid(first, 0)
-        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-    die_with_parent()
+
+
+def _try_in_a_child() -> None:
+    """Find out whether it works, as there is no way back from half of it."""
+    child = os.fork()
+    if not child:
+        try:
+            _unshare()
+        except OSError as error:
+            os._exit(error.errno or 255)
+        os._exit(0)
+    number = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if number:
+        raise OSError(abs(number), f"no user namespaces: {os.strerror(abs(number))}")
 
 
 def change_root(readable: Sequence[str], build: str | None, build_bytes: int) -> None:
