@@ -212,7 +212,9 @@ def _beginning(ran: Ran, is_python: bool) -> tuple[str, str] | None:
 
 
 def _use(ran: Ran, limits: Limits) -> tuple[str, str] | None:
-    """The verdict on a program that used up time or output."""
+    """The verdict on a program that used up memory, time or output."""
+    if ran.peak_mb > limits.mem_mb + OWN_MB:  # first, so that slow memory is no question of time
+        return "MLE", f"more than {limits.mem_mb} MB of memory"
     if ran.cpu_s > limits.cpu_s or ran.ended in ("cpu", "wall"):
         limit = f"{limits.cpu_s:g} s of processor time, {limits.wall_s:g} s in all"
         return "TLE", f"no end within {limit}"
@@ -222,14 +224,14 @@ def _use(ran: Ran, limits: Limits) -> tuple[str, str] | None:
 
 
 def _bad_end(ran: Ran, limits: Limits) -> tuple[str, str] | None:
-    """The verdict on a program that used too much memory, or did not end with status 0."""
+    """The verdict on a program that did not end with status 0."""
     last = ran.stderr.strip().rpartition(b"\n")[2]
     is_refused = b"MemoryError" in last.partition(b":")[0] or b"bad_alloc" in ran.stderr
     is_near = ran.peak_mb > NEAR_LIMIT * limits.mem_mb
-    if ran.peak_mb > limits.mem_mb + OWN_MB or (ran.status and (is_refused or is_near)):
-        return "MLE", f"more than {limits.mem_mb} MB of memory"
     if ran.status == 0:
         return None
+    if is_refused or is_near:
+        return "MLE", f"more than {limits.mem_mb} MB of memory"
     if ran.status > 0:
         return "RE", f"exit status {ran.status}: {shown(last)}"
     known = {int(number): number.name for number in signal.Signals}

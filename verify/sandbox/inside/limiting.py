@@ -6,7 +6,7 @@ import resource
 from typing import Any
 
 MB = 1 << 20
-UNUSED_MB = 768
+UNUSED_MB = 288
 """Address space that a program may reserve without using it, as for the stack of a thread."""
 HIGHEST = {
     which: 1 << 62 if hard == resource.RLIM_INFINITY else hard
