@@ -1,7 +1,7 @@
 """The time of a running program: what it has used of the processor, and what it has waited for it.
 
-The kernel's own limit of processor time counts ticks, which under load may be a tenth wrong. It is
-set higher, for programs that outrun this clock.
+The kernel's own limit of processor time counts ticks, which need not agree with the time that it
+reports in the end. It is set higher, for programs that outrun this clock.
 """
 
 from __future__ import annotations

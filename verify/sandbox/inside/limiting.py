@@ -46,7 +46,7 @@ def set_limits(limits: dict[str, Any], besides_mb: int, counts_users: bool) -> N
     ):
         value = min(value, HIGHEST[which])
         resource.setrlimit(which, (value, value))
-    # The parent's clock is the exact one. This one counts ticks, a tenth more or less under load.
+    # The parent's clock is the exact one; this one counts ticks, and only has to end at all.
     seconds = int(-(-1.2 * limits["cpu_s"] // 1)) + 1
     # soft and hard: a program that could handle the signal could end as if it were in time
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
