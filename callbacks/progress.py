@@ -120,7 +120,7 @@ class SaveProgress(Checkpoint):
         trainer.save_checkpoint(folder / name)  # every rank, and returns when all are done
         if trainer.is_global_zero:
             write_json(folder / POINTER, {"checkpoint": name, "settings": self.settings})
-            for path in folder.glob("*.ckpt"):
+            for path in folder.glob("*.ckpt*"):  # also parts that a crash cut off
                 if path.name != name:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._count(started)

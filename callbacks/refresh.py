@@ -23,7 +23,8 @@ class RefreshTrainingSet(Callback):
     first epoch, and between two, after their progress has been saved. A round that is whole is
     taken as it is, so a resumed fit trains on what its epoch had; one that a crash cut off goes on.
 
-    Rank 0 makes the round; the others wait, however long it takes, and learn of its failure.
+    Rank 0 makes the round; the others wait, however long it takes, and learn of its failure. On
+    several nodes the trainer's ``default_root_dir`` must lie on a disk that all of them see.
 
     Args:
         recipe: What to make; it is given the exported weights and the number of the round.
@@ -65,21 +66,25 @@ class RefreshTrainingSet(Callback):
         """
         number = trainer.current_epoch // self.every_n_epochs
         folder = Path(trainer.default_root_dir) / FOLDER / f"round-{number}"
+        weights = folder.with_name(f"weights-{number}")
         if not trainer.strategy.broadcast((folder / MANIFEST).exists()):
-            weights = folder.with_name(f"weights-{number}")
             export_weights(trainer, trainer.lightning_module, weights)
             self._make(trainer, number, folder, weights)
+        if trainer.is_global_zero:  # also those of a round that was whole when a crash came
+            shutil.rmtree(weights, ignore_errors=True)
         return folder
 
     def _make(self, trainer: Trainer, number: int, folder: Path, weights: Path) -> None:
-        failure: list[str] = [""]
+        failure = [""]
+        cause: Exception | None = None
         if trainer.is_global_zero:
             try:
                 make_round(self.recipe.of_policy(str(weights), number), folder)
-                shutil.rmtree(weights)
             except Exception as error:
-                failure = [f"{type(error).__name__}: {error}"]
-        if self._group is not None:
+                failure, cause = [f"{type(error).__name__}: {error}"], error
+        if self._group is not None:  # the others wait for this, and must learn of a failure
             dist.broadcast_object_list(failure, src=0, group=self._group)
         if failure[0]:
-            raise RuntimeError(f"round {number} of the training set was not made: {failure[0]}")
+            raise RuntimeError(
+                f"round {number} of the training set was not made: {failure[0]}"
+            ) from cause

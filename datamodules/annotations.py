@@ -66,6 +66,7 @@ class AnnotationDataModule(LightningDataModule, ABC):
         self.format = format or PromptFormat()
         self.held_out = held_out
         self.examples: list[Example] = []
+        self._fingerprinted: tuple[list[Example], str] = ([], "")
         self.held_out_examples: list[Example] = []
         self.held_out_ids: list[str] = []
 
@@ -114,7 +115,11 @@ class AnnotationDataModule(LightningDataModule, ABC):
         return next((callback for callback in callbacks if isinstance(callback, Rounds)), None)
 
     def _rows_fingerprint(self) -> str:
-        return fingerprint([(e.prompt, e.target) for e in self.examples], self.batch_size)
+        of, found = self._fingerprinted
+        if of is not self.examples:  # once for all checkpoints: it reads every row
+            found = fingerprint([(e.prompt, e.target) for e in self.examples], self.batch_size)
+            self._fingerprinted = (self.examples, found)
+        return found
 
     def _evaluation_batches(self) -> EvaluationBatches | tuple[()]:
         if not self.held_out_examples:

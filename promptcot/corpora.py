@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from promptcot.fingerprints import fingerprint
+from promptcot.jsonl import parse_line
 from promptcot.records import Annotation, Domain, Problem
 from promptcot.store import check_round_file
 
@@ -160,13 +161,7 @@ def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _parse_line(line: bytes, place: str) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{place}: not a whole JSON object ({error}): mend or delete the line"
-        ) from None
-    return _mapping(row, place)
+    return _mapping(parse_line(line, place), place)
 
 
 def _mapping(row: object, place: str) -> Mapping[str, Any]:

@@ -32,6 +32,8 @@ FLAGS = (
 LIMITS = Limits(cpu_s=10, wall_s=31, mem_mb=2048, output_kb=64, nproc=64, fsize_kb=65536)
 _TEMPORARY = re.compile(r"/\S*/1/\S+")
 """Files that a compiler names at random."""
+TRIAL = b"#include <iostream>\nint main() { std::cout << 1; }"
+"""What any working compiler compiles: a fault of the machine is told from one of a program."""
 CACHED = 64
 """Executables that are kept."""
 
@@ -51,7 +53,7 @@ class Compiler:
     """Compiles C++ in a sandbox. Close it after use.
 
     Raises:
-        FileNotFoundError: There is no compiler.
+        FileNotFoundError: There is no compiler, or it cannot link statically.
     """
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -64,6 +66,13 @@ class Compiler:
         self.path = os.path.realpath(found)
         self.sandbox = sandbox
         self._kept: OrderedDict[bytes, Compiled] = OrderedDict()
+        trial = self._compile(TRIAL)
+        if trial.said:
+            raise FileNotFoundError(
+                f"{self.path} cannot make an executable that needs no other file ({trial.said}): "
+                "install the static libraries (dnf install glibc-static libstdc++-static)"
+            )
+        _close(trial)
 
     def compile(self, source: str) -> Compiled:
         """The executable of a program. It stays open until ``CACHED`` others have followed."""
@@ -71,11 +80,13 @@ class Compiler:
         key = hashlib.sha256(text).digest()
         if key in self._kept:
             self._kept.move_to_end(key)
-        else:
-            self._kept[key] = self._compile(text)
-            if len(self._kept) > CACHED:
-                _close(self._kept.popitem(last=False)[1])
-        return self._kept[key]
+            return self._kept[key]
+        compiled = self._compile(text)
+        if compiled.binary is not None or compiled.said:  # else: an overload
+            self._kept[key] = compiled
+        if len(self._kept) > CACHED:
+            _close(self._kept.popitem(last=False)[1])
+        return compiled
 
     def close(self) -> None:
         """Forget all executables."""
@@ -94,11 +105,6 @@ class Compiler:
             os.close(binary)
             if ran.ended == "overload":
                 return Compiled(None, "")
-            if b"cannot find -l" in ran.stderr:
-                raise FileNotFoundError(
-                    f"{self.path} cannot link a program statically, so that it needs no file: "
-                    "install the static libraries (dnf install glibc-static libstdc++-static)"
-                )
             said = said or _complaint(ran.stderr)
             if ran.ended != "itself" or ran.cpu_s > LIMITS.cpu_s or ran.status < 0:
                 return Compiled(None, f"the compiler needs more than its limits: {said}")

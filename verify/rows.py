@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from promptcot.jsonl import parse_line
 from promptcot.records import Domain, Outcome
 from verify.answers import AnswerVerifier, Judgement
 from verify.judging import Ruling
@@ -192,12 +193,7 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 def _checked(line: bytes, place: str, folder: Path) -> Row:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{place}: not a whole JSON object ({error}): mend or delete the line"
-        ) from None
+    row = parse_line(line, place)
     name = row.get("id", row.get("name")) if isinstance(row, dict) else None
     if name is None:
         raise ValueError(f"{place}: {str(row)[:60]!r} is not a JSON object with an id")

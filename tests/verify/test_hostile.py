@@ -204,6 +204,12 @@ def test_hostile_results(judge, program, expected, allowed):
     assert verdict(judge, program, tests, entry="solve") in allowed.split()
 
 
+def test_a_program_cannot_pretend_that_the_compiler_is_not_whole(judge):
+    row = {"id": "x", "language": "cpp", "tests": SUM}
+    source = "#error /usr/bin/ld: cannot find -lstdc++: No such file\nint main() {}"
+    assert judge.judge(Submission.from_row({**row, "solution": source})).verdict == "CE"
+
+
 @pytest.mark.parametrize("tail", ["x", ".x", ".1.", "e"])
 def test_a_long_malformed_number_is_compared_in_linear_time(tail):
     started = time.monotonic()

@@ -166,7 +166,7 @@ def _run(what: Callable[[], None]) -> int:
             atexit._run_exitfuncs()
     except SystemExit as error:
         return _exit_status(error.code)
-    except BaseException as error:
+    except BaseException as error:  # the program's, whatever it is: the status tells
         _complain(error)
         return 1
     return 0
@@ -187,7 +187,7 @@ def _complain(error: BaseException) -> None:
 
         lines = traceback.format_exception(type(error), error, error.__traceback__.tb_next)  # type: ignore[union-attr]
         sys.stderr.write("".join(lines)[-CUT:])
-    except BaseException:
+    except BaseException:  # its text is made by the program, and may raise or need all memory
         os.write(2, f"{type(error).__name__}\n".encode(errors="replace"))
 
 
@@ -206,7 +206,7 @@ def _end(status: int, has_files: bool) -> NoReturn:
         for thing in gc.get_objects() if has_files else ():
             if issubclass(type(thing), io.IOBase):
                 _flush(thing)
-    except BaseException:
+    except BaseException:  # the program closed what we flush, or its finalizers end the process
         status = status or 120
     os._exit(status)
 

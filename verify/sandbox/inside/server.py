@@ -139,7 +139,7 @@ class Server:
         if not child:
             try:
                 self._become(request, files)
-            except BaseException as error:
+            except BaseException as error:  # must not go on as a second server; it is reported
                 os.write(program.REPORT, f"X{error!r}".encode())
             os._exit(1)
         self._await(child)
