@@ -24,7 +24,7 @@ COMMANDS = """usage: python cli.py COMMAND [--config FILE.yaml ...] [--KEY VALUE
 
   em         cold start, rounds of E-step and M-step, held-out figures, new problems
   make       one round of rows: annotate, rationales, compose, held_out
-  verify     rows in, verdicts out: are the answers right?
+  verify     rows in, verdicts out: are answers and programs right?
   fit        train: EStepModule or MStepModule, by Lightning
   validate   the loss on other rows
   test       the same, once training is over
