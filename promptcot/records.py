@@ -62,7 +62,8 @@ class Annotation:
     problem: Problem
     rationale: str
     reward: float | None = None
-    """log p(z | c) + log p(x | z, c) in nats where the E-step chose the rationale, else None."""
+    """Where the E-step chose the rationale: log p(z | c) + log p(x | z, c) in nats, less what the
+    leak guard takes. Else None."""
 
     def to_row(self) -> dict[str, Any]:
         """A flat JSON object; ``from_row`` reads it back."""

@@ -97,6 +97,7 @@ def _e_step(settings: EM, last: Point, train: Path, seed: int) -> Rationales:
         corpus=Corpus(str(train)),
         sampling=settings.e_step.sampling,
         per_token=settings.e_step.per_token,
+        leak_guard=settings.e_step.leak_guard,
         min_words=settings.e_step.min_words,
         engine=settings.engine,
         format=settings.format,
@@ -109,6 +110,7 @@ def _m_step(settings: EM, rationale_model: str, train: Path, seed: int) -> Ratio
         rationale_model=rationale_model,
         corpus=Corpus(str(train)),
         sampling=settings.m_step.sampling,
+        leak_guard=None,  # nothing is chosen
         engine=settings.engine,
         format=settings.format,
         seed=seed,

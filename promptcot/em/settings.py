@@ -8,6 +8,7 @@ from typing import Any
 
 from promptcot.corpora import Corpus
 from promptcot.engines import AutoEngine, ServerEngine
+from promptcot.leak import LeakGuard
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import OpenEngine, Sampling
 
@@ -40,11 +41,13 @@ class EStep:
     Args:
         sampling: Of the rationale model; n are the choices.
         per_token: Choose by means over tokens instead of sums.
+        leak_guard: What quoting the problem costs a rationale; null, as in the paper, for nothing.
         min_words: Shorter rationales are flawed.
     """
 
     sampling: Sampling = field(default_factory=lambda: Sampling(n=8, temperature=1.0))
     per_token: bool = False
+    leak_guard: LeakGuard | None = field(default_factory=LeakGuard)
     min_words: int = 0
 
 

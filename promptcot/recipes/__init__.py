@@ -5,5 +5,6 @@ from promptcot.recipes.compose import Compose
 from promptcot.recipes.held_out import HeldOut
 from promptcot.recipes.making import Recipe, make_round
 from promptcot.recipes.rationales import Rationales
+from promptcot.recipes.rollouts import Rollouts
 
-__all__ = ["Annotate", "Compose", "HeldOut", "Rationales", "Recipe", "make_round"]
+__all__ = ["Annotate", "Compose", "HeldOut", "Rationales", "Recipe", "Rollouts", "make_round"]

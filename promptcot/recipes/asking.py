@@ -93,6 +93,18 @@ def score(
     return {key: Reward(**{name: row[name] for name in names}) for key, row in rows.items()}
 
 
+def score_tokens(
+    making: Round, stage: str, engine: LazyEngine, requests: Mapping[str, ScoreRequest]
+) -> dict[str, SegmentLogprobs]:
+    """The log-probabilities of each target's tokens, by its key."""
+
+    def answers(asked: Sequence[ScoreRequest]) -> Iterator[tuple[int, Row]]:
+        return ((index, {"logprobs": logprobs}) for index, logprobs in engine().score(asked))
+
+    rows = _ask(making, stage, engine, requests, 0, answers)
+    return {key: tuple(map(tuple, row["logprobs"])) for key, row in rows.items()}
+
+
 def _ask(
     making: Round,
     stage: str,
