@@ -4,5 +4,6 @@ from callbacks.export import ExportWeights
 from callbacks.predictions import WritePredictions
 from callbacks.progress import SaveProgress
 from callbacks.refresh import RefreshTrainingSet
+from callbacks.throughput import Throughput
 
-__all__ = ["ExportWeights", "RefreshTrainingSet", "SaveProgress", "WritePredictions"]
+__all__ = ["ExportWeights", "RefreshTrainingSet", "SaveProgress", "Throughput", "WritePredictions"]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.export import export_weights
+from callbacks.tables import markdown_table
+from datamodules.figures import log_figures
+from promptcot.overlap import words
 from promptcot.recipes.making import PolicyRecipe, make_round
-from promptcot.store import MANIFEST
+from promptcot.store import MANIFEST, ROWS, Row, read_manifest, read_round
 
 FOLDER = "rounds"
 
@@ -26,9 +32,13 @@ class RefreshTrainingSet(Callback):
     Rank 0 makes the round; the others wait, however long it takes, and learn of its failure. On
     several nodes the trainer's ``default_root_dir`` must lie on a disk that all of them see.
 
+    Logs, for each round, the figures of its manifest as ``round/...``, the seconds of its export
+    and its making, and a table of its best and worst rows.
+
     Args:
         recipe: What to make; it is given the exported weights and the number of the round.
         every_n_epochs: Epochs that train on one round.
+        shown: Rows of the table.
         timeout: Longest time that the other ranks wait for a round.
     """
 
@@ -36,13 +46,17 @@ class RefreshTrainingSet(Callback):
         self,
         recipe: PolicyRecipe,
         every_n_epochs: int = 1,
+        shown: int = 4,
         timeout: timedelta = timedelta(hours=24),
     ) -> None:
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs={every_n_epochs}: a round lasts at least 1 epoch")
         self.recipe = recipe
         self.every_n_epochs = every_n_epochs
+        self.shown = shown
         self.timeout = timeout
+        self.seconds = 0.0
+        """Of this process, spent on rounds so far."""
         self._group: dist.ProcessGroup | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -68,8 +82,14 @@ class RefreshTrainingSet(Callback):
         folder = Path(trainer.default_root_dir) / FOLDER / f"round-{number}"
         weights = folder.with_name(f"weights-{number}")
         if not trainer.strategy.broadcast((folder / MANIFEST).exists()):
+            start = time.perf_counter()
             export_weights(trainer, trainer.lightning_module, weights)
+            exported = time.perf_counter()
             self._make(trainer, number, folder, weights)
+            made = time.perf_counter()
+            self.seconds += made - start
+            spent = {"export_s": exported - start, "make_s": made - exported}
+            self._report(trainer, folder, {"number": number, **spent})
         if trainer.is_global_zero:  # also those of a round that was whole when a crash came
             shutil.rmtree(weights, ignore_errors=True)
         return folder
@@ -88,3 +108,29 @@ class RefreshTrainingSet(Callback):
             raise RuntimeError(
                 f"round {number} of the training set was not made: {failure[0]}"
             ) from cause
+
+    def _report(self, trainer: Trainer, folder: Path, figures: Row) -> None:
+        if not trainer.is_global_zero or not trainer.loggers:
+            return
+        manifest = read_manifest(folder)
+        dropped = {f"dropped_{_name(why)}": count for why, count in manifest["dropped"].items()}
+        rows = {"rows": manifest["rows"][ROWS]}
+        log_figures(trainer, "round", {**figures, **rows, **manifest["figures"], **dropped})
+        table = markdown_table(_best_and_worst(read_round(folder), self.shown))
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("round/rows", table, trainer.global_step)
+
+
+def _best_and_worst(rows: Sequence[Row], count: int) -> list[Row]:
+    """Up to ``count`` rows from both ends of the order of rewards; without rewards, the first."""
+    ordered = sorted(rows, key=lambda row: -(row.get("reward") or 0.0))
+    if len(ordered) <= count:
+        return ordered
+    best = -(-count // 2)
+    return [*ordered[:best], *ordered[len(ordered) - (count - best) :]]
+
+
+def _name(reason: str) -> str:
+    """A reason in words as the name of a number."""
+    return "_".join(words(reason))

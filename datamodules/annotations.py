@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from datamodules.packed import EvaluationBatches, TrainingBatches
+from datamodules.packed import E, EvaluationBatches, TrainingBatches
+from promptcot.batches import pack
 from promptcot.corpora import Corpus, read_corpus
 from promptcot.fingerprints import fingerprint
 from promptcot.prompts import PromptFormat, rationale_target
@@ -65,8 +67,8 @@ class AnnotationDataModule(LightningDataModule, ABC):
         self.seed = seed
         self.format = format or PromptFormat()
         self.held_out = held_out
-        self.examples: list[Example] = []
-        self._fingerprinted: tuple[list[Example], str] = ([], "")
+        self.examples: Sequence[Example] = []
+        self._fingerprinted: tuple[Sequence[Example], str] = ([], "")
         self.held_out_examples: list[Example] = []
         self.held_out_ids: list[str] = []
 
@@ -76,17 +78,26 @@ class AnnotationDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and not self.examples and self._rounds() is None:
-            _, self.examples = self._encode(self.corpus)
+            self.examples = self.training_examples(self.corpus)
         if self.held_out is not None and not self.held_out_examples:
             self.held_out_ids, self.held_out_examples = self._encode(self.held_out)
 
-    def train_dataloader(self) -> TrainingBatches:
+    def training_examples(self, corpus: Corpus) -> Sequence[Example]:
+        """The sequences of the rows that are trained on."""
+        return self._encode(corpus)[1]
+
+    def train_dataloader(self) -> TrainingBatches[Any, Any]:
+        self.refresh()
+        assert self.trainer is not None
+        return TrainingBatches(self.examples, self.batch_size, self.seed, self.trainer, pack)
+
+    def refresh(self) -> None:
+        """Take the rows of the epoch's round, where rounds are made in the fit."""
         assert self.trainer is not None
         rounds = self._rounds()
         if rounds is not None:
             rows = rounds.round_folder(self.trainer) / f"{ROWS}.jsonl"
-            _, self.examples = self._encode(Corpus(str(rows)))
-        return TrainingBatches(self.examples, self.batch_size, self.seed, self.trainer)
+            self.examples = self.training_examples(Corpus(str(rows)))
 
     def val_dataloader(self) -> EvaluationBatches | tuple[()]:
         return self._evaluation_batches()
@@ -147,25 +158,35 @@ class AnnotationDataModule(LightningDataModule, ABC):
                 len(seeds.problems),
                 corpus.path,
             )
-        encoded = [(a, encode(tokenizer, *self.prompt_and_target(a))) for a in annotations]
+        encoded = [
+            (a.problem.id, encode(tokenizer, *self.prompt_and_target(a))) for a in annotations
+        ]
+        fitting = self._fitting(encoded, corpus)
+        return [name for name, _ in fitting], [example for _, example in fitting]
+
+    def _fitting(self, named: Sequence[tuple[str, E]], corpus: Corpus) -> list[tuple[str, E]]:
+        """Those that are not too long; how many are is said.
+
+        Raises:
+            ValueError: None is left.
+        """
         limit = min(self.max_tokens, context_length(self.weights))
-        long = [a.problem.id for a, example in encoded if len(example) > limit]
+        long = [name for name, example in named if len(example) > limit]
         if long:
             log.warning(
                 "%d of %d rows are longer than %d tokens and were left out: %s",
                 len(long),
-                len(encoded),
+                len(named),
                 limit,
                 ", ".join(long[:10]),
             )
-        fitting = [(a.problem.id, e) for a, e in encoded if len(e) <= limit]
-        if not fitting:
+        if len(long) == len(named):
             raise ValueError(
-                f"the corpus {corpus.path} has no row to train on ({len(encoded)} with a "
+                f"the corpus {corpus.path} has no row to train on ({len(named)} with a "
                 f"rationale, {len(long)} of them longer than {limit} tokens): annotate it, "
                 "or raise max_tokens as far as the model's context goes"
             )
-        return [name for name, _ in fitting], [example for _, example in fitting]
+        return [(name, example) for name, example in named if len(example) <= limit]
 
 
 class RationaleDataModule(AnnotationDataModule):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from datamodules.planning import plan_epoch, share
 from promptcot.batches import TokenBatch, pack
@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 
-class TrainingBatches:
+E = TypeVar("E", bound=Example)
+B = TypeVar("B")
+Collate = Callable[[Sequence[E], float], B]
+"""Makes one batch of examples; the number is its denominator."""
+
+
+class TrainingBatches(Generic[E, B]):
     """Every row once an epoch, in an order that seed and epoch decide.
 
     Its place in the data is the trainer's own: the epoch and the number of batches it has taken.
@@ -26,21 +32,28 @@ class TrainingBatches:
         batch_size: Sequences in one optimizer step, over all ranks and micro-batches.
         seed: Of the order.
         trainer: Tells epoch, rank, micro-batches of a step, and batches taken.
+        collate: Makes a micro-batch.
     """
 
     def __init__(
-        self, examples: Sequence[Example], batch_size: int, seed: int, trainer: Trainer
+        self,
+        examples: Sequence[E],
+        batch_size: int,
+        seed: int,
+        trainer: Trainer,
+        collate: Collate[E, B],
     ) -> None:
         self.examples = examples
         self.batch_size = batch_size
         self.seed = seed
         self.trainer = trainer
+        self.collate = collate
 
     def __len__(self) -> int:
         steps = -(-len(self.examples) // self.batch_size)
         return steps * self.trainer.accumulate_grad_batches
 
-    def __iter__(self) -> Iterator[TokenBatch]:
+    def __iter__(self) -> Iterator[B]:
         accumulate = self.trainer.accumulate_grad_batches
         taken = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         steps = plan_epoch(
@@ -48,7 +61,7 @@ class TrainingBatches:
         )
         rank = (self.trainer.global_rank, self.trainer.world_size)
         for number, step in enumerate(steps[taken // accumulate :]):
-            batches = micro_batches(self.examples, step, accumulate, rank)
+            batches = micro_batches(self.examples, step, accumulate, rank, self.collate)
             yield from batches[taken % accumulate if number == 0 else 0 :]
 
     def state_dict(self) -> dict[str, Any]:
@@ -84,12 +97,16 @@ class EvaluationBatches:
     def __iter__(self) -> Iterator[TokenBatch]:
         for batch in self.batches:
             mine = [self.examples[index] for index in batch]
-            yield pack(mine or [_untargeted(self.examples[0])])
+            yield pack(mine or [self.examples[0].untargeted()])
 
 
 def micro_batches(
-    examples: Sequence[Example], step: Sequence[int], accumulate: int, rank: tuple[int, int]
-) -> list[TokenBatch]:
+    examples: Sequence[E],
+    step: Sequence[int],
+    accumulate: int,
+    rank: tuple[int, int],
+    collate: Collate[E, B],
+) -> list[B]:
     """What one rank does of one optimizer step, in ``accumulate`` micro-batches.
 
     Each carries the step's target tokens over all ranks, divided by the number of micro-batches
@@ -102,9 +119,5 @@ def micro_batches(
     mine = share(step, lengths, parts)[number::world_size]
     # A rank with nothing to do runs a sequence without targets all the same, so that the
     # collectives of sharded weights meet on every rank.
-    idle = [_untargeted(examples[step[0]])]
-    return [pack([examples[i] for i in part] or idle, targets / parts) for part in mine]
-
-
-def _untargeted(example: Example) -> Example:
-    return Example(example.tokens, (), (0,) * len(example.segment_lengths))
+    idle = [examples[step[0]].untargeted()]
+    return [collate([examples[i] for i in part] or idle, targets / parts) for part in mine]

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
 from modules.strategies import shard
@@ -67,6 +68,20 @@ class LMModule(LightningModule):
         """Negative log-probability of each target token in nats, [N] float32."""
         logprobs: Tensor = self.policy(batch)
         return -logprobs
+
+    def score(self, batch: TokenBatch) -> list[SegmentLogprobs]:
+        """Each sequence's log-probabilities as of now, by segment; for use between epochs.
+
+        Under sharded weights every rank must call it, with as many batches.
+        """
+        was_training = self.policy.training
+        self.policy.eval()
+        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+            logprobs: Tensor = self.policy(batch.to(self.device))
+        self.policy.train(was_training)
+        if isinstance(self.policy, FSDPModule):
+            self.policy.reshard()  # else the root stays gathered until the next backward pass
+        return by_segment(logprobs, batch)
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         self._log_held_out("val_loss", batch)

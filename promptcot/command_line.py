@@ -17,11 +17,20 @@ from typing import Any, NoReturn
 import jsonargparse
 
 from promptcot.em import EM, run_em
-from promptcot.recipes import Annotate, Compose, HeldOut, Rationales, Recipe, make_round
+from promptcot.recipes import (
+    Annotate,
+    Compose,
+    HeldOut,
+    Rationales,
+    Recipe,
+    Rollouts,
+    make_round,
+)
 
 RECIPES: dict[str, type[Any]] = {
     "annotate": Annotate,
     "rationales": Rationales,
+    "rollouts": Rollouts,
     "compose": Compose,
     "held_out": HeldOut,
 }

@@ -6,7 +6,7 @@ n samples each. Log-probabilities are natural.
 
 from __future__ import annotations
 
-from enum import StrEnum
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,32 +14,17 @@ from torch import Tensor
 MIN_DEVIATION = 1e-6
 """A group whose rewards differ by less teaches nothing, and is not divided by its deviation."""
 
+Baseline = Literal["rloo", "grpo", "mean"]
+"""What a sample's reward is compared with.
 
-class Baseline(StrEnum):
-    """What a sample's reward is compared with."""
-
-    RLOO = "rloo"
-    """The mean of the other samples of its group (Ahmadian et al. 2024, arXiv:2402.14740)."""
-    GRPO = "grpo"
-    """The mean of its group, in units of its standard deviation (Shao et al. 2024, 2402.03300)."""
-    MEAN = "mean"
-    """The mean of its group: GRPO without the division (Liu et al. 2025, arXiv:2503.20783)."""
-
-
-class KL(StrEnum):
-    """Estimators of KL(policy || reference) from samples of the policy (Schulman 2020)."""
-
-    K1 = "k1"
-    K2 = "k2"
-    K3 = "k3"
-
-
-class Correction(StrEnum):
-    """What is done about a sampler whose probabilities are not the trainer's."""
-
-    NONE = "none"
-    TRUNCATE = "truncate"
-    MASK = "mask"
+- rloo: the mean of the other samples of its group (Ahmadian et al. 2024, arXiv:2402.14740);
+- grpo: the mean of its group, in units of its standard deviation (Shao et al. 2024, 2402.03300);
+- mean: the mean of its group: GRPO without the division (Liu et al. 2025, arXiv:2503.20783).
+"""
+KL = Literal["k1", "k2", "k3"]
+"""Estimators of KL(policy || reference) from samples of the policy (Schulman 2020)."""
+Correction = Literal["none", "truncate", "mask"]
+"""What is done about a sampler whose probabilities are not the trainer's."""
 
 
 def group_advantages(rewards: Tensor, baseline: Baseline) -> Tensor:
@@ -56,10 +41,10 @@ def group_advantages(rewards: Tensor, baseline: Baseline) -> Tensor:
     if num_samples < 2:  # noqa: PLR2004
         raise ValueError("a policy gradient compares samples of one prompt: sample 2 or more")
     centred = rewards - rewards.mean(-1, keepdim=True)
-    if baseline is Baseline.RLOO:
+    if baseline == "rloo":
         # r_i - mean of the others = n / (n - 1) * (r_i - mean of all)
         return centred * num_samples / (num_samples - 1)
-    if baseline is Baseline.MEAN:
+    if baseline == "mean":
         return centred
     deviation = rewards.std(-1, keepdim=True)
     return torch.where(deviation > MIN_DEVIATION, centred / deviation, torch.zeros_like(centred))
@@ -96,9 +81,9 @@ def kl_estimate(logprobs: Tensor, reference: Tensor, kind: KL) -> Tensor:
     negative, of little bias; k3 = exp(-d) - 1 + d, unbiased and never negative.
     """
     difference = logprobs - reference.detach()
-    if kind is KL.K1:
+    if kind == "k1":
         return difference
-    if kind is KL.K2:
+    if kind == "k2":
         return difference.square() / 2
     return (-difference).exp() - 1 + difference
 
@@ -114,8 +99,8 @@ def sampler_weights(
     """Importance weights that correct for a sampler whose probabilities are others, [N].
 
     The ratio is the trainer's probability of a token, or of its whole sequence, over the
-    sampler's. TRUNCATE takes it up to ``limit``; MASK takes it within [1 / limit, limit] and
-    leaves out what lies beyond.
+    sampler's. ``truncate`` takes it up to ``limit``; ``mask`` takes it within [1 / limit, limit]
+    and leaves out what lies beyond.
 
     Args:
         old_logprobs: Under the sampled policy, by the trainer's kernels.
@@ -125,14 +110,52 @@ def sampler_weights(
         limit: Above 1.
         per_sequence: Use the product over the sequence's tokens for each of them.
     """
-    if correction is Correction.NONE:
+    if correction == "none":
         return torch.ones_like(old_logprobs)
     difference = (old_logprobs - sampler_logprobs).detach()
     if per_sequence and len(difference):
         sums = difference.new_zeros(int(sequences.max()) + 1)
         difference = sums.index_add(0, sequences, difference)[sequences]
     ratio = difference.exp()
-    if correction is Correction.TRUNCATE:
+    if correction == "truncate":
         return ratio.clamp(max=limit)
     is_near = (ratio >= 1 / limit) & (ratio <= limit)
     return torch.where(is_near, ratio, torch.zeros_like(ratio))
+
+
+class Mismatch(NamedTuple):
+    """How far a sampler's probabilities are from the trainer's, over the tokens that it sampled."""
+
+    mean_abs_difference: float
+    """Of the log-probabilities, in nats."""
+    ratio_p01: float
+    """The ratio trainer / sampler that 1 % of the tokens are below."""
+    ratio_p99: float
+    ratio_min: float
+    ratio_max: float
+    sequence_ratio_p99: float
+    """The same of whole sequences: the product over their tokens."""
+
+
+def sampler_mismatch(
+    policy_logprobs: Tensor, sampler_logprobs: Tensor, sequences: Tensor
+) -> Mismatch:
+    """The mismatch over the tokens of many sequences, [N] each, N of at least 1."""
+    difference = (policy_logprobs - sampler_logprobs).double()
+    sums = difference.new_zeros(int(sequences.max()) + 1).index_add(0, sequences, difference)
+    low, high = _quantile(difference, 0.01), _quantile(difference, 0.99)
+    found = (
+        difference.abs().mean(),
+        low.exp(),
+        high.exp(),
+        difference.min().exp(),
+        difference.max().exp(),
+        _quantile(sums, 0.99).exp(),
+    )
+    return Mismatch(*(float(value) for value in found))
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    # torch.quantile refuses more than 16 million values
+    place = round(share * (len(values) - 1))
+    return values.kthvalue(place + 1).values

@@ -8,8 +8,8 @@ tokens inside a text (``<|im_end|>``) stays ordinary text: only this module plac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from promptcot.protocols import Piece, Request, ScoreRequest, Target
 
@@ -32,6 +32,11 @@ class Example:
     @property
     def tokens(self) -> tuple[int, ...]:
         return self.prompt + self.target
+
+    def untargeted(self) -> Self:
+        """The same sequence with no token to train on."""
+        none = (0,) * len(self.segment_lengths)
+        return replace(self, prompt=self.tokens, target=(), segment_lengths=none)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,6 @@ from torch import tensor
 from torch.testing import assert_close
 
 from promptcot.policy_gradient import (
-    KL,
-    Baseline,
-    Correction,
     clipped_surrogate,
     group_advantages,
     kl_estimate,
@@ -22,16 +19,16 @@ from promptcot.policy_gradient import (
     ("baseline", "expected"),
     [
         # of 1, 2, 6: the others' means are 4, 3.5, 1.5; the mean is 3, the deviation sqrt(7)
-        (Baseline.RLOO, [-3.0, -1.5, 4.5]),
-        (Baseline.MEAN, [-2.0, -1.0, 3.0]),
-        (Baseline.GRPO, [-2 / 7**0.5, -1 / 7**0.5, 3 / 7**0.5]),
+        ("rloo", [-3.0, -1.5, 4.5]),
+        ("mean", [-2.0, -1.0, 3.0]),
+        ("grpo", [-2 / 7**0.5, -1 / 7**0.5, 3 / 7**0.5]),
     ],
 )
 def test_advantages_by_hand(baseline, expected):
     assert_close(group_advantages(tensor([[1.0, 2.0, 6.0]]), baseline), tensor([expected]))
 
 
-@pytest.mark.parametrize("baseline", Baseline)
+@pytest.mark.parametrize("baseline", ["rloo", "grpo", "mean"])
 def test_advantages_sum_to_zero_and_do_not_see_a_shift_of_the_rewards(baseline):
     rewards = torch.randn(5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     advantages = group_advantages(rewards, baseline)
@@ -42,7 +39,7 @@ def test_advantages_sum_to_zero_and_do_not_see_a_shift_of_the_rewards(baseline):
 
 def test_a_group_of_one_is_refused():
     with pytest.raises(ValueError, match="sample 2 or more"):
-        group_advantages(torch.ones(3, 1), Baseline.RLOO)
+        group_advantages(torch.ones(3, 1), "rloo")
 
 
 def test_an_unchanged_policy_has_the_gradient_of_reinforce():
@@ -75,13 +72,13 @@ def test_ratios_are_clipped_on_the_side_of_the_gain(ratio, advantage, loss, slop
 def test_divergences_by_hand_and_in_the_mean():
     policy, reference = tensor([0.5, 0.3, 0.2]), tensor([0.2, 0.3, 0.5])
     exact = (policy * (policy / reference).log()).sum()
-    found = {kind: kl_estimate(policy.log(), reference.log(), kind) for kind in KL}
-    assert_close((policy * found[KL.K1]).sum(), exact)
-    assert_close((policy * found[KL.K3]).sum(), exact)
+    found = {kind: kl_estimate(policy.log(), reference.log(), kind) for kind in ("k1", "k2", "k3")}
+    assert_close((policy * found["k1"]).sum(), exact)
+    assert_close((policy * found["k3"]).sum(), exact)
     d = math.log(2.5)
-    assert_close(found[KL.K2], tensor([d * d / 2, 0.0, d * d / 2]))
-    assert_close(found[KL.K3], tensor([0.4 - 1 + d, 0.0, 2.5 - 1 - d]))
-    assert min(found[KL.K3]) >= 0
+    assert_close(found["k2"], tensor([d * d / 2, 0.0, d * d / 2]))
+    assert_close(found["k3"], tensor([0.4 - 1 + d, 0.0, 2.5 - 1 - d]))
+    assert min(found["k3"]) >= 0
 
 
 def test_weights_of_a_sampler_that_differs():
@@ -91,12 +88,12 @@ def test_weights_of_a_sampler_that_differs():
     def weights(correction, per_sequence=False):
         return sampler_weights(trainer, sampler, sequences, correction, 1.5, per_sequence)
 
-    assert_close(weights(Correction.NONE), torch.ones(3))
-    assert_close(weights(Correction.TRUNCATE), tensor([1.5, 0.25, 1.2]))
-    assert_close(weights(Correction.MASK), tensor([0.0, 0.0, 1.2]))
-    assert_close(weights(Correction.TRUNCATE, True), tensor([0.5, 0.5, 1.2]))
-    assert_close(weights(Correction.MASK, True), tensor([0.0, 0.0, 1.2]))
-    same = sampler_weights(trainer, trainer, sequences, Correction.MASK, 1.5)
+    assert_close(weights("none"), torch.ones(3))
+    assert_close(weights("truncate"), tensor([1.5, 0.25, 1.2]))
+    assert_close(weights("mask"), tensor([0.0, 0.0, 1.2]))
+    assert_close(weights("truncate", True), tensor([0.5, 0.5, 1.2]))
+    assert_close(weights("mask", True), tensor([0.0, 0.0, 1.2]))
+    same = sampler_weights(trainer, trainer, sequences, "mask", 1.5)
     assert_close(same, torch.ones(3))
     none = torch.zeros(0)
-    assert sampler_weights(none, none, none.long(), Correction.MASK, 1.5, True).shape == (0,)
+    assert sampler_weights(none, none, none.long(), "mask", 1.5, True).shape == (0,)

@@ -1,0 +1,87 @@
+"""How fast a fit is, where its time goes, and what memory it takes."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from callbacks.refresh import RefreshTrainingSet
+from promptcot.batches import TokenBatch
+
+GIB = 1 << 30
+
+
+class Throughput(Callback):
+    """Logs three numbers at each optimizer step that the trainer logs.
+
+    - ``throughput/tokens_per_s``: prompt and target tokens of all ranks over the time of training
+      alone, since the last such step;
+    - ``throughput/generating``: share of the fit's time so far that went into rounds of data;
+    - ``throughput/peak_gib``: most memory so far, of the largest rank: the GPU's where there is
+      one, else the process's.
+    """
+
+    def __init__(self) -> None:
+        self._started = 0.0
+        self._tokens = 0
+        self._training_s = 0.0
+        self._batch_started = 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.perf_counter()
+        self._tokens, self._training_s = 0, 0.0
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        self._batch_started = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        logs = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        ends_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if logs and ends_step and pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)  # else the time is that of queueing
+        self._training_s += time.perf_counter() - self._batch_started
+        sequences = batch if isinstance(batch, TokenBatch) else batch.sequences
+        self._tokens += sequences.tokens.numel()
+        if logs and ends_step:
+            self._log(trainer, pl_module)
+
+    def _log(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        refreshing = [
+            callback for callback in callbacks if isinstance(callback, RefreshTrainingSet)
+        ]
+        generating = sum(callback.seconds for callback in refreshing)
+        share = generating / (time.perf_counter() - self._started)
+        rate = self._tokens / self._training_s
+        distributed = trainer.world_size > 1
+        pl_module.log("throughput/tokens_per_s", rate, sync_dist=distributed, reduce_fx="sum")
+        pl_module.log("throughput/generating", share)
+        peak = peak_gib(pl_module.device)
+        pl_module.log("throughput/peak_gib", peak, sync_dist=distributed, reduce_fx="max")
+        self._tokens, self._training_s = 0, 0.0
+
+
+def peak_gib(device: torch.device) -> float:
+    """Most memory that this process has held on a device, in GiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
