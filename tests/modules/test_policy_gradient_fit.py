@@ -179,11 +179,11 @@ def test_estimator_and_data_that_do_not_go_together_are_named(tiny_model, corpus
     rollouts = RolloutDataModule(str(tiny_model), corpus)
     with pytest.raises(ValueError, match="would imitate them all"):
         fit(EStepModule(str(tiny_model), SGD), rollouts, tmp_path / "a")
-    annotations = RationaleDataModule(str(tiny_model), corpus)
-    with pytest.raises(ValueError, match=r"class_path datamodules\.RolloutDataModule"):
-        fit(EStepModule(str(tiny_model), SGD, PolicyGradient()), annotations, tmp_path / "b")
     bare = tmp_path / "bare.jsonl"
     bare.write_text('{"statement": "x", "concepts": ["k"], "rationale": "z"}\n')
+    annotations = RationaleDataModule(str(tiny_model), Corpus(str(bare)))
+    with pytest.raises(ValueError, match=r"class_path datamodules\.RolloutDataModule"):
+        fit(EStepModule(str(tiny_model), SGD, PolicyGradient()), annotations, tmp_path / "b")
     with pytest.raises(ValueError, match=r"line 1 has no group, reward, tokens.*recipe Rollouts"):
         fit(
             EStepModule(str(tiny_model), SGD, PolicyGradient()),
