@@ -16,16 +16,17 @@ class LeakGuard:
     """A penalty on the words that a rationale has in common with its problem, in their order.
 
     With runs of f words free, the penalty counts the words of the longest common run beyond f,
-    and the problem's distinct runs of f + 1 words that stand in the rationale. A problem of 40
-    words copied whole costs 2 * (40 - f) words; honest rationales cost nothing or next to it.
+    and the problem's distinct runs of f + 1 words that stand in the rationale: a problem of 40
+    words copied whole counts 2 * (40 - f). Honest rationales count nothing or next to it.
 
     Args:
-        nats_per_word: Price of each. Above what a word of the problem is worth to p, so that no
-            quotation pays: a statement of competition mathematics costs about 3 nats a word.
-        free_words: Runs up to this length are free: terms and names that both must use.
+        nats_per_word: Price of each. It must outweigh that a copy is short: with the embedded
+            model a statement of 60 words in the place of a rationale of 140 gains 650 nats.
+        free_words: Runs up to this length are free, terms and names that both must use; though
+            never more than half of the problem's words.
     """
 
-    nats_per_word: float = 5.0
+    nats_per_word: float = 50.0
     free_words: int = 4
 
     def __post_init__(self) -> None:
@@ -37,7 +38,8 @@ class LeakGuard:
 
     def penalty(self, rationale: str, statement: str) -> float:
         """What a rationale pays, in nats; 0 where no run of both is longer than the free ones."""
-        excess = max(0, longest_common_run(rationale, statement) - self.free_words)
-        n = self.free_words + 1
-        shared = ngrams(words(rationale), n) & ngrams(words(statement), n)
+        of_problem = words(statement)
+        free = min(self.free_words, len(of_problem) // 2)
+        excess = max(0, longest_common_run(rationale, statement) - free)
+        shared = ngrams(words(rationale), free + 1) & ngrams(of_problem, free + 1)
         return self.nats_per_word * (excess + len(shared))
