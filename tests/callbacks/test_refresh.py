@@ -1,92 +1,17 @@
 """A training set made inside the fit: the same rounds and weights however often it is cut off."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
-import yaml
-from safetensors.torch import load_file
-from tiny import save_tiny_model
-from tiny_run import CHECKOUT, FIT, FORMAT, rows, write_jsonl
+from refreshed_fit import EPOCHS, SHARDED, arguments, fit, killed_at, weights, write_start
 
 pytestmark = pytest.mark.slow
-EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """A rationale model that writes rationales, the prompt model, and the corpus."""
-    folder = tmp_path_factory.mktemp("start")
-    save_tiny_model(folder / "p")
-    write_jsonl(folder / "rows.jsonl", rows(8))
-    overlay = folder / "cold.yaml"
-    overlay.write_text(yaml.safe_dump(FIT))
-    given = [*data_flags(folder / "p", folder), "--config", str(overlay)]
-    given += ["--data.corpus.path", str(folder / "rows.jsonl")]
-    ended = fit(["--config", "configs/cold_start_q.yaml", *given], folder / "q")
-    assert ended.returncode == 0, ended.stderr
-    return folder
-
-
-def data_flags(weights, folder):
-    return [
-        *("--model.weights", str(weights), "--data.weights", str(weights)),
-        *("--data.format", json.dumps(FORMAT)),
-    ]
-
-
-def arguments(start, *more, max_tokens=24):
-    """Of a fit whose training set is refreshed before every epoch."""
-    recipe = {
-        "class_path": "promptcot.recipes.Rationales",
-        "init_args": {
-            "prompt_model": str(start / "p"),
-            "corpus": {"path": str(start / "rows.jsonl")},
-            "sampling": {"n": 2, "temperature": 0.5, "max_tokens": max_tokens},
-            "format": FORMAT,
-            "engine": {
-                "class_path": "promptcot.engines.HFEngine",
-                "init_args": {"dtype": "float32", "device": "cpu"},
-            },
-        },
-    }
-    overlay = start / f"online-{max_tokens}.yaml"
-    trainer = {
-        **FIT["trainer"],
-        "max_epochs": EPOCHS,
-        "accumulate_grad_batches": 1,
-        "callbacks": [
-            {"class_path": "callbacks.RefreshTrainingSet", "init_args": {"recipe": recipe}}
-        ],
-    }
-    overlay.write_text(yaml.safe_dump({**FIT, "trainer": trainer}))
-    configs = ("configs/e_step.yaml", "configs/refresh/e_step.yaml", str(overlay))
-    named = [part for config in configs for part in ("--config", config)]
-    return [*named, *data_flags(start / "q" / "weights", start), *more]
-
-
-def command(given, folder):
-    return [sys.executable, "cli.py", "fit", *given, "--trainer.default_root_dir", str(folder)]
-
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def fit(given, folder):
-    return subprocess.run(
-        command(given, folder),
-        cwd=CHECKOUT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
+    return write_start(tmp_path_factory.mktemp("start"))
 
 
 def rounds(folder):
@@ -97,10 +22,6 @@ def rounds(folder):
         made = [json.loads(line) for line in lines]
         found.append([(row["id"], row["rationale"]) for row in made])
     return found
-
-
-def weights(folder):
-    return load_file(folder / "weights" / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +44,6 @@ def test_each_epoch_trains_on_a_round_of_the_policy_before_it(whole, start):
     assert len(set(policies)) == EPOCHS
     assert len({manifest["settings"]["prompt_model"] for manifest in manifests}) == 1
     assert not list((whole / "rounds").glob("weights-*"))
-
-
-SHARDED = ("--trainer.strategy", "fsdp2", "--trainer.devices", "2")
 
 
 @pytest.fixture(scope="module")
@@ -157,18 +75,7 @@ def test_two_processes_that_hold_all_the_weights_do_too(whole, start, tmp_path):
 def test_a_fit_that_was_killed_in_any_phase_ends_with_the_undisturbed_weights(
     sharded, start, tmp_path, moment
 ):
-    with subprocess.Popen(
-        command(arguments(start, *SHARDED), tmp_path),
-        cwd=CHECKOUT,
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as child:
-        while not (tmp_path / "rounds" / moment).exists():
-            assert child.poll() is None
-            time.sleep(0.002)
-        os.killpg(child.pid, signal.SIGKILL)
+    killed_at(tmp_path / "rounds" / moment, arguments(start, *SHARDED), tmp_path)
     resumed = fit(arguments(start, *SHARDED), tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert rounds(tmp_path) == rounds(sharded)

@@ -1,0 +1,109 @@
+"""A refreshed fit by a policy gradient: strategies agree, a killed one goes on, all is logged."""
+
+import json
+import math
+
+import pytest
+import torch
+from refreshed_fit import arguments, fit, killed_at, weights, write_start
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+pytestmark = pytest.mark.slow
+STEPS = 16
+"""Two rounds of two epochs over 32 samples in steps of 8."""
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    return write_start(tmp_path_factory.mktemp("start"))
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    ended = fit(arguments(start, policy_gradient=True), folder)
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def logged(whole):
+    [version] = (whole / "lightning_logs").iterdir()
+    events = EventAccumulator(str(version))
+    events.Reload()
+    return events
+
+
+def test_two_rounds_of_two_epochs_are_made_and_their_old_policies_kept(whole):
+    rounds = sorted(path.name for path in (whole / "rounds").glob("round-*"))
+    assert rounds == ["round-0", "round-1"]
+    kept = [load_file(path)["logprobs"] for path in (whole / "policy_logprobs").iterdir()]
+    rows = [
+        list(map(json.loads, (whole / "rounds" / name / "rows.jsonl").read_text().splitlines()))
+        for name in rounds
+    ]
+    sampled = [sum(len(row["sampler_logprobs"]) for row in made) for made in rows]
+    assert sorted(map(len, kept)) == sorted(sampled)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_end_with_the_weights_of_one(whole, start, tmp_path, strategy):
+    more = ("--trainer.strategy", strategy, "--trainer.devices", "2")
+    ended = fit(arguments(start, *more, policy_gradient=True), tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    of_two = weights(tmp_path)
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(of_two[name], value, atol=1e-4, rtol=1e-3)
+
+
+def test_a_fit_killed_in_the_second_epoch_of_a_round_ends_with_the_undisturbed_weights(
+    start, whole, tmp_path
+):
+    given = arguments(start, policy_gradient=True)
+    killed_at(tmp_path / "progress" / "*step-6.ckpt", given, tmp_path)
+    resumed = fit(given, tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(tmp_path)[name], value), name
+
+
+def test_every_step_logs_loss_ratio_divergence_and_entropy(logged):
+    for name in ("loss", "ratio", "kl", "entropy", "outside_clip", "sampler_weight"):
+        values = [event.value for event in logged.Scalars(f"e_step/{name}")]
+        assert len(values) == STEPS, name
+        assert all(map(math.isfinite, values))
+    ratios = [event.value for event in logged.Scalars("e_step/ratio")]
+    assert ratios[0] == pytest.approx(1.0, abs=1e-4)  # the policy that was sampled
+    assert ratios[1] != pytest.approx(1.0, abs=1e-6)
+    kl = [event.value for event in logged.Scalars("e_step/kl")]
+    assert kl[0] == pytest.approx(0.0, abs=1e-4)  # the reference is where it began
+    assert kl[-1] > 1e-4
+
+
+def test_every_round_logs_its_rewards_its_mismatch_and_a_table(logged):
+    for name in (
+        "round/mean_reward_sampled",
+        "round/mean_log_rationale",
+        "round/mean_log_problem",
+        "round/mean_leak_penalty",
+        "round/mean_rationale_tokens",
+        "round/export_s",
+        "round/make_s",
+    ):
+        assert len(logged.Scalars(name)) == 2, name
+    off = [event.value for event in logged.Scalars("sampler/mean_abs_difference")]
+    assert len(off) == 4  # of every epoch, though its rows are the same for two
+    assert max(off) < 1e-4  # both are float32 on the CPU
+    [first, _] = logged.Tensors("round/rows/text_summary")
+    table = first.tensor_proto.string_val[0].decode()
+    assert table.startswith("| id | reward | log_rationale | log_problem | leak_penalty |")
+    assert len(table.splitlines()) == 2 + 4
+
+
+def test_speed_memory_and_the_share_of_generating_are_logged(logged):
+    assert all(event.value > 0 for event in logged.Scalars("throughput/tokens_per_s"))
+    shares = [event.value for event in logged.Scalars("throughput/generating")]
+    assert len(shares) == STEPS
+    assert all(0 < share < 1 for share in shares)
+    assert 0.1 < logged.Scalars("throughput/peak_gib")[-1].value < 24

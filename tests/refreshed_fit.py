@@ -1,0 +1,132 @@
+"""Fits of the tiny model whose training set is refreshed, run as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import load_file
+from tiny import save_tiny_model
+from tiny_run import CHECKOUT, FIT, FORMAT, rows, write_jsonl
+from torch import Tensor
+
+EPOCHS = 3
+SHARDED = ("--trainer.strategy", "fsdp2", "--trainer.devices", "2")
+
+
+def write_start(folder: Path) -> Path:
+    """A rationale model that writes rationales, the prompt model, and the corpus."""
+    save_tiny_model(folder / "p")
+    write_jsonl(folder / "rows.jsonl", rows(8))
+    overlay = folder / "cold.yaml"
+    overlay.write_text(yaml.safe_dump(FIT))
+    given = [*data_flags(folder / "p", folder), "--config", str(overlay)]
+    given += ["--data.corpus.path", str(folder / "rows.jsonl")]
+    ended = fit(["--config", "configs/cold_start_q.yaml", *given], folder / "q")
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+def data_flags(weights: Path, folder: Path) -> list[str]:
+    """Of what a fit starts from, and how its prompts are worded."""
+    return [
+        *("--model.weights", str(weights), "--data.weights", str(weights)),
+        *("--data.format", json.dumps(FORMAT)),
+    ]
+
+
+def arguments(
+    start: Path, *more: str, max_tokens: int = 24, policy_gradient: bool = False
+) -> list[str]:
+    """Of a fit whose training set is refreshed before every epoch.
+
+    Args:
+        start: What ``write_start`` wrote.
+        more: Further arguments.
+        max_tokens: Of a rationale.
+        policy_gradient: Refresh before every second epoch, learn by a policy gradient.
+    """
+    recipe: dict[str, Any] = {
+        "class_path": "promptcot.recipes.Rationales",
+        "init_args": {
+            "prompt_model": str(start / "p"),
+            "corpus": {"path": str(start / "rows.jsonl")},
+            "sampling": {"n": 2, "temperature": 0.5, "max_tokens": max_tokens},
+            "format": FORMAT,
+            "engine": {
+                "class_path": "promptcot.engines.HFEngine",
+                "init_args": {"dtype": "float32", "device": "cpu"},
+            },
+        },
+    }
+    refresh: dict[str, Any] = {"recipe": recipe}
+    settings: dict[str, Any] = {**FIT, "trainer": {**FIT["trainer"]}}
+    settings["trainer"] |= {"max_epochs": EPOCHS, "accumulate_grad_batches": 1}
+    if policy_gradient:
+        recipe["class_path"] = "promptcot.recipes.Rollouts"
+        recipe["init_args"]["sampling"] = {"n": 4, "max_tokens": max_tokens}
+        recipe["init_args"]["reference_model"] = str(start / "q" / "weights")
+        refresh["every_n_epochs"] = 2
+        settings["model"] = {
+            "init_args": {**FIT["model"]["init_args"], "estimator": {"kl_coefficient": 0.05}}
+        }
+        settings["data"] = {"init_args": {"batch_size": 8}}
+        settings["trainer"] |= {"max_epochs": 4, "logger": True}
+    settings["trainer"]["callbacks"] = [
+        {"class_path": "callbacks.RefreshTrainingSet", "init_args": refresh}
+    ]
+    name = "policy_gradient" if policy_gradient else "e_step"
+    overlay = start / f"{name}-{max_tokens}.yaml"
+    overlay.write_text(yaml.safe_dump(settings))
+    configs = ("configs/e_step.yaml", f"configs/refresh/{name}.yaml", str(overlay))
+    named = [part for config in configs for part in ("--config", config)]
+    return [*named, *data_flags(start / "q" / "weights", start), *more]
+
+
+def command(given: list[str], folder: Path) -> list[str]:
+    """A fit's command line."""
+    return [sys.executable, "cli.py", "fit", *given, "--trainer.default_root_dir", str(folder)]
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def fit(given: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a fit to its end."""
+    return subprocess.run(
+        command(given, folder),
+        cwd=CHECKOUT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+
+
+def killed_at(moment: Path, given: list[str], folder: Path) -> None:
+    """Start a fit and kill all of its processes as soon as a file is there."""
+    with subprocess.Popen(
+        command(given, folder),
+        cwd=CHECKOUT,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as child:
+        while not list(moment.parent.glob(moment.name)):
+            assert child.poll() is None
+            time.sleep(0.002)
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """What a fit exported."""
+    return load_file(folder / "weights" / "model.safetensors")
