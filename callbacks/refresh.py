@@ -10,6 +10,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.export import export_weights
+from promptcot.engines import KeptEngine
 from promptcot.recipes.making import PolicyRecipe, make_round
 from promptcot.store import MANIFEST
 
@@ -57,6 +58,11 @@ class RefreshTrainingSet(Callback):
         if trainer.world_size > 1 and self._group is None:
             # The trainer's own group gives up after half an hour; no collective of it is pending.
             self._group = dist.new_group(backend="gloo", timeout=self.timeout)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        engine = getattr(self.recipe, "engine", None)
+        if isinstance(engine, KeptEngine):
+            engine.close()
 
     def round_folder(self, trainer: Trainer) -> Path:
         """The round of the trainer's epoch, made if it is not there. Every rank must call this.
