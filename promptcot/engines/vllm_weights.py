@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MAX_RANKS = (8, 16, 32, 64, 128, 256, 512)
 """The limits of an adapter's rank that vLLM knows."""
+HEADS = frozenset({"lm_head", "embed_tokens"})
 RESTORED, DROPPED = 1, 2
 """Levels of sleep: weights kept in the machine's memory, or not at all."""
 
@@ -25,10 +26,13 @@ def lora_arguments(weights: str) -> dict[str, Any]:
     """
     if not is_adapter(weights):
         return {}
-    if modules := adapter_settings(weights).get("modules_to_save"):
+    settings = adapter_settings(weights)
+    # With an adapter on the head, vLLM would score prompts with other rows' adapters.
+    head = [name for name in settings.get("target_modules") or () if name in HEADS]
+    if modules := [*(settings.get("modules_to_save") or ()), *head]:
         raise ValueError(
-            f"the adapter {weights} holds whole modules {modules} (modules_to_save), which vLLM "
-            "does not load: choose HFEngine, or merge it into its base"
+            f"the adapter {weights} changes {', '.join(modules)}, which vLLM cannot load, or not "
+            "score with: choose HFEngine, or merge it into its base"
         )
     rank = adapter_rank(weights)
     if rank > MAX_RANKS[-1]:

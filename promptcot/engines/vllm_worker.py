@@ -44,8 +44,10 @@ class Worker:
 
     def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
         from vllm import LLM
+        from vllm.platforms import current_platform
 
-        arguments, sleep_level = _for_this_machine(config)
+        self.on_cpu = current_platform.is_cpu()
+        arguments, sleep_level = _for_this_machine(config, on_cpu=self.on_cpu)
         llm = LLM(model=base_of(config.weights), **arguments)
         self.engine = llm.llm_engine
         self.weights = LoadedWeights(llm, config.weights, sleep_level)
@@ -100,7 +102,7 @@ class Worker:
 
     def _admit(self, work: Work, waiting: Iterator[int], running: dict[str, int]) -> bool:
         """Fill up what vLLM holds; False when nothing is left to do."""
-        for index in islice(waiting, self.max_in_flight - len(running)):
+        for index in islice(waiting, self._limit(work) - len(running)):
             name = next(self.names)
             prompt = {"prompt_token_ids": work.sequences[index].tolist()}
             self.engine.add_request(
@@ -109,12 +111,15 @@ class Worker:
             running[name] = index
         return bool(running)
 
+    def _limit(self, work: Work) -> int:
+        """Requests at once: vLLM on the CPU dies of two prompts to score with an adapter."""
+        alone = self.on_cpu and self.weights.adapter is not None and isinstance(work, Scoring)
+        return 1 if alone else self.max_in_flight
 
-def _for_this_machine(config: Config) -> tuple[dict[str, Any], int]:
+
+def _for_this_machine(config: Config, *, on_cpu: bool) -> tuple[dict[str, Any], int]:
     """The arguments of ``vllm.LLM`` and how deep it can sleep."""
-    from vllm.platforms import current_platform
-
-    if not current_platform.is_cpu():
+    if not on_cpu:
         level = RESTORED if config.arguments.get("enable_lora") else DROPPED
         return {"enable_sleep_mode": config.sleeps, **config.arguments}, level * config.sleeps
     # A prompt that is read in two steps has the seed's generator set back between them, which a
