@@ -13,8 +13,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.export import export_weights
+from callbacks.probes import trainer_probes
 from callbacks.tables import markdown_table
 from datamodules.figures import log_figures
+from promptcot.engines import KeptEngine
+from promptcot.freshness import MAX_DIFFERENCE, write_probes
 from promptcot.overlap import words
 from promptcot.recipes.making import PolicyRecipe, make_round
 from promptcot.store import MANIFEST, ROWS, Row, read_manifest, read_round
@@ -29,15 +32,20 @@ class RefreshTrainingSet(Callback):
     first epoch, and between two, after their progress has been saved. A round that is whole is
     taken as it is, so a resumed fit trains on what its epoch had; one that a crash cut off goes on.
 
+    The exported folder holds probes: a few sequences with the trainer's log-probabilities. Whoever
+    opens an engine on it has the engine score them too, and an engine that does not have these
+    weights ends the fit.
+
     Rank 0 makes the round; the others wait, however long it takes, and learn of its failure. On
     several nodes the trainer's ``default_root_dir`` must lie on a disk that all of them see.
 
-    Logs, for each round, the figures of its manifest as ``round/...``, the seconds of its export
-    and its making, and a table of its best and worst rows.
+    Logs, for each round, the figures of its manifest as ``round/...``, the seconds of its export,
+    its probes and its making, and a table of its best and worst rows.
 
     Args:
         recipe: What to make; it is given the exported weights and the number of the round.
         every_n_epochs: Epochs that train on one round.
+        max_difference: Nats a token by which engine and trainer may differ on the probes.
         shown: Rows of the table.
         timeout: Longest time that the other ranks wait for a round.
     """
@@ -46,6 +54,7 @@ class RefreshTrainingSet(Callback):
         self,
         recipe: PolicyRecipe,
         every_n_epochs: int = 1,
+        max_difference: float = MAX_DIFFERENCE,
         shown: int = 4,
         timeout: timedelta = timedelta(hours=24),
     ) -> None:
@@ -53,6 +62,7 @@ class RefreshTrainingSet(Callback):
             raise ValueError(f"every_n_epochs={every_n_epochs}: a round lasts at least 1 epoch")
         self.recipe = recipe
         self.every_n_epochs = every_n_epochs
+        self.max_difference = max_difference
         self.shown = shown
         self.timeout = timeout
         self.seconds = 0.0
@@ -72,6 +82,11 @@ class RefreshTrainingSet(Callback):
             # The trainer's own group gives up after half an hour; no collective of it is pending.
             self._group = dist.new_group(backend="gloo", timeout=self.timeout)
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        engine = getattr(self.recipe, "engine", None)
+        if isinstance(engine, KeptEngine):
+            engine.close()
+
     def round_folder(self, trainer: Trainer) -> Path:
         """The round of the trainer's epoch, made if it is not there. Every rank must call this.
 
@@ -85,14 +100,21 @@ class RefreshTrainingSet(Callback):
             start = time.perf_counter()
             export_weights(trainer, trainer.lightning_module, weights)
             exported = time.perf_counter()
+            self._probe(trainer, weights)
+            probed = time.perf_counter()
             self._make(trainer, number, folder, weights)
             made = time.perf_counter()
             self.seconds += made - start
-            spent = {"export_s": exported - start, "make_s": made - exported}
-            self._report(trainer, folder, {"number": number, **spent})
+            parts = {"export_s": exported - start, "probe_s": probed - exported}
+            self._report(trainer, folder, {"number": number, **parts, "make_s": made - probed})
         if trainer.is_global_zero:  # also those of a round that was whole when a crash came
             shutil.rmtree(weights, ignore_errors=True)
         return folder
+
+    def _probe(self, trainer: Trainer, weights: Path) -> None:
+        probes = trainer_probes(trainer, self.recipe.probes(), str(weights))
+        if trainer.is_global_zero and probes:
+            write_probes(weights, probes, self.max_difference)
 
     def _make(self, trainer: Trainer, number: int, folder: Path, weights: Path) -> None:
         failure = [""]

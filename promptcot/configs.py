@@ -14,12 +14,14 @@ def to_config(value: Any, *, deciding: bool = False) -> Any:  # noqa: ANN401
     """A value as dicts, lists, texts and numbers from which jsonargparse builds it again.
 
     A class to be called later, or a ``partial`` of one, becomes its ``class_path`` and all its
-    ``init_args``, those left at their defaults included.
+    ``init_args``, those left at their defaults included; so does an object that is called itself,
+    which must keep its arguments under their names.
 
     Args:
         value: A dataclass of such values, say.
         deciding: Leave out what a class lists in ``RESOURCES``: how much of the machine it takes
-            and where it asks, which do not decide what it answers.
+            and where it asks, which do not decide what it answers. An object whose class names one
+            of its arguments as ``DECIDED_BY`` stands for that one.
     """
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_config(getattr(value, f.name), deciding=deciding) for f in fields(value)}
@@ -32,8 +34,18 @@ def to_config(value: Any, *, deciding: bool = False) -> Any:  # noqa: ANN401
     if value is None or isinstance(value, bool | int | float):
         return value
     if callable(value):
-        return _class_config(value, deciding=deciding)
+        return _opener_config(value, deciding=deciding)
     raise TypeError(f"{value!r} is no setting: it cannot be written to a YAML file")
+
+
+def _opener_config(opener: Any, *, deciding: bool) -> Any:  # noqa: ANN401
+    if isinstance(opener, partial | type) or inspect.isroutine(opener):
+        return _class_config(opener, deciding=deciding)
+    kind: Any = type(opener)
+    if deciding and (name := getattr(kind, "DECIDED_BY", "")):
+        return to_config(getattr(opener, name), deciding=True)
+    arguments = {name: getattr(opener, name) for name in inspect.signature(kind).parameters}
+    return _class_config(partial(kind, **arguments), deciding=deciding)
 
 
 def _class_config(opener: Callable[..., Any], *, deciding: bool) -> dict[str, Any]:

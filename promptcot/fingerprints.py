@@ -7,6 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from promptcot.adapters import ADAPTER_CONFIG, adapter_settings, base_of, is_adapter
+
+PROBES = "probes.json"
+"""A file beside the weights that is none of them: what the trainer makes of some sequences."""
 EDGE = 1 << 20
 """Bytes read at both ends of a weights file; the whole of a 32B model would take minutes."""
 
@@ -24,13 +28,26 @@ def file_sha256(path: Path) -> str:
 
 
 def weights_fingerprint(weights: str) -> str:
-    """Names the weights in a folder by their files' names, sizes and ends; a hub name by itself."""
+    """Names the weights in a folder by their files' names, sizes and ends; a hub name by itself.
+
+    An adapter is named by its own files, its settings and its base.
+    """
     folder = Path(weights)
     if not folder.is_dir():
         return fingerprint(weights)
     names = ("*.safetensors", "*.json", "*.bin", "*.gguf", "*.model")
-    files = sorted({path for name in names for path in folder.glob(name)})
-    return fingerprint([(path.name, path.stat().st_size, _edges(path)) for path in files])
+    left_out = {folder / PROBES, folder / ADAPTER_CONFIG}
+    files = sorted({path for name in names for path in folder.glob(name)} - left_out)
+    parts: list[Any] = [(path.name, path.stat().st_size, _edges(path)) for path in files]
+    if is_adapter(weights):
+        parts += [_settings(weights), weights_fingerprint(base_of(weights))]
+    return fingerprint(parts)
+
+
+def _settings(adapter: str) -> dict[str, Any]:
+    """Without the path of the base, and with sets in order: PEFT writes them in any."""
+    settings = adapter_settings(adapter) | {"base_model_name_or_path": ""}
+    return {n: sorted(v, key=str) if isinstance(v, list) else v for n, v in settings.items()}
 
 
 def _edges(path: Path) -> str:

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from promptcot import attention
+from promptcot.adapters import base_of, is_adapter
 from promptcot.batches import TokenBatch
 
 CHUNK = 1024
@@ -21,11 +22,21 @@ CHUNK = 1024
 
 
 def load_causal_lm(weights: str, dtype: torch.dtype | str) -> PreTrainedModel:
-    """The model in a folder (or of a hub name), with packed attention. Runs no code of theirs."""
+    """The model in a folder (or of a hub name), with packed attention. Runs no code of theirs.
+
+    An adapter's folder gives its base with the adapter merged into the weights.
+    """
     logging.disable_progress_bar()  # a second's bar among those that matter
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        weights, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False
+        base_of(weights),
+        dtype=dtype,
+        attn_implementation=attention.NAME,
+        trust_remote_code=False,
     )
+    if is_adapter(weights):
+        from peft import PeftModel  # seconds to import
+
+        model = PeftModel.from_pretrained(model, weights).merge_and_unload()
     for name in ("logits_scaling", "logit_scale", "final_logit_softcapping"):
         if getattr(model.config, name, None) not in (None, 1, 1.0):
             raise ValueError(

@@ -7,6 +7,7 @@ asked can write each to disk at once.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -161,7 +162,33 @@ class Engine(Generator, Scorer, Protocol):
     """Both: what one loaded model can do."""
 
 
-OpenEngine = Callable[[str], Engine]
+@runtime_checkable
+class Reloadable(Protocol):
+    """An engine that need not be opened anew for other weights."""
+
+    def can_reload(self, weights: str) -> bool:
+        """Whether ``reload`` can take these."""
+        ...
+
+    def reload(self, weights: str) -> None:
+        """Answer with other weights from now on; wakes up an engine that sleeps."""
+        ...
+
+    def sleep(self) -> None:
+        """Free what memory it can until ``reload``; asking it before that is an error."""
+        ...
+
+
+class Opener(ABC):
+    """An object that opens engines and remembers something between two of them."""
+
+    @abstractmethod
+    def __call__(self, weights: str) -> Engine:
+        """An engine on a folder of weights or the name of a served model."""
+
+
+# jsonargparse takes a class for the first and an object of a class for the second, no other way.
+OpenEngine = Callable[[str], Engine] | Opener
 """Opens an engine on a folder of weights or the name of a served model; YAML names the class."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from promptcot.adapters import tokenizer_folder
 from promptcot.chunks import chunks
 from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
 from promptcot.weights import check_weights
@@ -18,7 +19,8 @@ class HFEngine:
     """A transformers model in this process.
 
     Args:
-        weights: Folder (or hub name) of the model.
+        weights: Folder (or hub name) of the model, or folder of an adapter, which is merged into
+            its base.
         dtype: "float32", "bfloat16" or "float16"; "auto" takes bfloat16 on a GPU, else float32.
         device: "auto" takes a GPU where there is one.
         batch_size: Prompts sampled, or sequences scored, in one batch.
@@ -49,7 +51,9 @@ class HFEngine:
             dtype = "float32" if device == "cpu" else "bfloat16"
         self.batch_size = batch_size
         self.weights = weights
-        self.tokenizer = AutoTokenizer.from_pretrained(weights, trust_remote_code=False)
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer_folder(weights), trust_remote_code=False
+        )
         self.scorer = TargetLogprobs(load_causal_lm(weights, dtype)).to(device).eval()
         max_length = int(self.scorer.lm.config.max_position_embeddings)
         self.vocabulary = Vocabulary(self.tokenizer, max_length, chat)

@@ -15,7 +15,9 @@ from promptcot.engines.background import from_thread
 from promptcot.engines.patient_client import EnvironmentKey, PatientClient, check_base_url
 from promptcot.engines.replies import Answer, read_chat, read_completions, read_prompt_logprobs
 from promptcot.engines.retries import Patience
+from promptcot.engines.server_weights import ServedWeights
 from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
+from promptcot.weights import check_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,7 +40,7 @@ class ServerEngine:
     may read markup such as ``<|im_end|>`` in a prompt as a control token.
 
     Args:
-        weights: The served model's name, where ``model`` is not given.
+        weights: The served model's name, where ``model`` is not given; a folder with ``reloads``.
         base_url: Up to and with the version, as in ``http://127.0.0.1:8000/v1``.
         model: The served model's name.
         api_key_env: The environment variable that holds the key; where it is unset none is sent.
@@ -52,6 +54,13 @@ class ServerEngine:
         max_model_len: Tokens that the served model's context holds. With ``tokenizer``, what is
             longer is found before it is asked; else the server's refusal ends the run.
         extra_body: More fields for every completion request; one that is null is taken out.
+        reloads: Whether the server, a vLLM's of our own, is to take the weights in the folder
+            ``weights``, which it must see on its disk, when this engine is opened; an adapter's
+            folder only until this engine is closed. Nobody else may ask that server meanwhile.
+
+    Raises:
+        ConnectionError: With ``reloads``, no answer came.
+        RuntimeError: With ``reloads``, the server refuses the weights.
     """
 
     RESOURCES = frozenset(
@@ -73,7 +82,15 @@ class ServerEngine:
         tokenizer: str = "",
         extra_body: dict[str, Any] | None = None,
         max_model_len: int | None = None,
+        reloads: bool = False,
     ) -> None:
+        if reloads:
+            check_weights(weights)
+            if not model:
+                raise ValueError(
+                    f"ServerEngine is to have the server load {weights}, and no model is named: "
+                    "set model to the name under which the server has what is replaced"
+                )
         self.model = model or weights
         if not self.model:
             raise ValueError("no model is named: set model to a name under which the server has it")
@@ -89,6 +106,11 @@ class ServerEngine:
         self.max_model_len = max_model_len
         self.num_reasoning = 0
         """Completions whose reasoning the server sent apart, so that it is not in their text."""
+        self._served = ServedWeights(self.base_url, self.key, timeout_s)
+        self._adapter = ""
+        if reloads:
+            self.model = self._served.load(model, weights)
+            self._adapter = self.model if self.model != model else ""
 
     def batches(self, count: int) -> Iterator[range]:
         """Each request is on its own."""
@@ -125,7 +147,13 @@ class ServerEngine:
         return self._each(requests, partial(self._score, self.tokenizer))
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Take the adapter off the server, if this engine put one there; nothing else to free."""
+        adapter, self._adapter = self._adapter, ""
+        if adapter:
+            try:
+                self._served.unload(adapter)
+            except (ConnectionError, RuntimeError) as error:  # the work is done, or failed before
+                logger.warning("the adapter %s stays on the server: %s", adapter, error)
 
     def _each(
         self, requests: Sequence[R], answer: Callable[[Post[Any], R], Awaitable[T]]

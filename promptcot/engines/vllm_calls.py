@@ -27,15 +27,17 @@ class Config:
     """What to load.
 
     Args:
-        weights: Folder or name of the model.
+        weights: Folder or name of the model, or folder of an adapter.
         chat: Whether a prompt to complete becomes one user message.
         max_in_flight: Requests that vLLM holds at once.
+        sleeps: Whether it is to free a GPU's memory between calls.
         arguments: The rest, as ``vllm.LLM`` takes it.
     """
 
     weights: str
     chat: bool
     max_in_flight: int
+    sleeps: bool
     arguments: dict[str, Any]
 
 
@@ -63,6 +65,18 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class Reload:
+    """A call: take these weights, in place. An error in it ends the process."""
+
+    weights: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """A call: free the GPU's memory until the next ``Reload``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Ends the running call early."""
 
@@ -83,6 +97,9 @@ class Result:
 @dataclass(frozen=True, slots=True)
 class Done:
     """The model is loaded, or the call is over."""
+
+
+Call = Generate | Score | Measure | Reload | Sleep
 
 
 class Work(Protocol):

@@ -25,19 +25,24 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
+from promptcot.adapters import adapter_rank, is_adapter
 from promptcot.chunks import chunks
 from promptcot.engines.vllm_calls import (
+    Call,
     Close,
     Config,
     Done,
     Generate,
     Measure,
+    Reload,
     Result,
     Score,
+    Sleep,
     Stop,
 )
+from promptcot.engines.vllm_weights import lora_arguments
 from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
-from promptcot.weights import check_weights
+from promptcot.weights import architecture, check_weights
 
 Message = Result | Done | Exception | None
 """None: the pipe is closed, so the process is gone."""
@@ -58,7 +63,8 @@ class VLLMEngine:
     One call runs at a time. Leaving its iterator early ends the call; the engine stays usable.
 
     Args:
-        weights: Folder of a model, or its name on a hub.
+        weights: Folder of a model, or its name on a hub; or folder of a LoRA adapter, which is
+            applied to its base without being merged.
         dtype: As vLLM takes it; ``auto`` is the weights' own, but bfloat16 for float32 weights on a
             GPU, where updates smaller than half a step of bfloat16 do not show.
         gpu_memory_utilization: Share of each GPU's memory for weights and key/value cache.
@@ -69,6 +75,8 @@ class VLLMEngine:
         max_in_flight: Requests that vLLM holds at once.
         chat: Whether each prompt becomes one user message in the model's chat template.
         options: Anything else that ``vllm.LLM`` takes; wins over the above.
+        sleeps: Whether ``sleep`` frees the GPUs' memory; vLLM starts a little differently for it.
+            On the CPU nothing is freed.
 
     Raises:
         ModuleNotFoundError: vLLM is not installed.
@@ -77,7 +85,13 @@ class VLLMEngine:
     """
 
     RESOURCES = frozenset(
-        {"gpu_memory_utilization", "tensor_parallel_size", "enforce_eager", "max_in_flight"}
+        {
+            "gpu_memory_utilization",
+            "tensor_parallel_size",
+            "enforce_eager",
+            "max_in_flight",
+            "sleeps",
+        }
     )
     """Arguments that decide nothing of what is answered, but for rounding."""
 
@@ -92,6 +106,7 @@ class VLLMEngine:
         max_in_flight: int = 512,
         chat: bool = False,
         options: dict[str, Any] | None = None,
+        sleeps: bool = False,
     ) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise ModuleNotFoundError(
@@ -99,6 +114,9 @@ class VLLMEngine:
             )
         check_weights(weights)
         self.weights = weights
+        self.sleeps = sleeps
+        self._asleep = False
+        self._architecture = architecture(weights)  # read now: the folder may be gone later
         arguments: dict[str, Any] = {
             "dtype": dtype,
             "gpu_memory_utilization": gpu_memory_utilization,
@@ -107,12 +125,17 @@ class VLLMEngine:
             "enforce_eager": enforce_eager,
             "enable_prefix_caching": True,
             "generation_config": "vllm",  # the end token is the tokenizer's, as in training
+            **lora_arguments(weights),
         }
         arguments.update(options or {})
+        # 16 is vLLM's default
+        self._max_lora_rank: int = arguments.get("max_lora_rank", 16) * bool(
+            arguments.get("enable_lora")
+        )
         devices = arguments["tensor_parallel_size"] * arguments.get("pipeline_parallel_size", 1)
         self._start(alone=devices == 1)
         try:
-            self._next(self._ask(Config(weights, chat, max_in_flight, arguments)))
+            self._next(self._ask(Config(weights, chat, max_in_flight, sleeps, arguments)))
         except BaseException:
             self._kill()
             self._folder.cleanup()
@@ -138,6 +161,7 @@ class VLLMEngine:
             ValueError: A prompt has no token or does not fit into the context; nothing is sampled.
             RuntimeError: The process died; the message ends with its log.
         """
+        self._check_awake()
         for result in self._call(Generate(tuple(requests), sampling)):
             yield result.index, cast(list[Completion], result.value)
 
@@ -148,8 +172,54 @@ class VLLMEngine:
             ValueError: A prompt has no token, or it does not fit into the context with its target.
             RuntimeError: The process died; the message ends with its log.
         """
+        self._check_awake()
         for result in self._call(Score(tuple(requests))):
             yield result.index, cast(SegmentLogprobs, result.value)
+
+    def can_reload(self, weights: str) -> bool:
+        """Whether ``reload`` can take these: a model of the same shape, or an adapter of one.
+
+        An adapter needs an engine that was opened on one of at least its rank (as vLLM rounds it).
+        """
+        if architecture(weights) != self._architecture:
+            return False
+        if not is_adapter(weights):
+            return True
+        return adapter_rank(weights) <= self._max_lora_rank
+
+    def reload(self, weights: str) -> None:
+        """Compute with other weights from now on, in the process that is there; wakes it up.
+
+        Raises:
+            FileNotFoundError: There is no model at ``weights``.
+            ValueError: It does not fit into the one that is loaded.
+            RuntimeError: The process died; the message ends with its log.
+        """
+        check_weights(weights)
+        if not self.can_reload(weights):
+            raise ValueError(
+                f"the vLLM engine on {self.weights} cannot take {weights} in its place, which has "
+                "another config.json or is an adapter that it was not opened for: open a new one"
+            )
+        for _ in self._call(Reload(weights)):
+            pass
+        self.weights, self._asleep = weights, False
+
+    def sleep(self) -> None:
+        """Free the GPUs' memory until ``reload`` or ``wake``; nothing unless opened to sleep.
+
+        The weights are dropped. An engine that was opened on an adapter keeps its base in the
+        machine's memory instead.
+        """
+        if self.sleeps and not self._asleep:
+            for _ in self._call(Sleep()):
+                pass
+            self._asleep = True
+
+    def wake(self) -> None:
+        """Read the weights of before again and go on; raises as ``reload``."""
+        if self._asleep:
+            self.reload(self.weights)
 
     def close(self) -> None:
         """End the process and wait until its memory is free."""
@@ -181,7 +251,14 @@ class VLLMEngine:
         self._group: int | None = self._process.pid
         self._busy = False
 
-    def _call(self, call: Generate | Score | Measure) -> Iterator[Result]:
+    def _check_awake(self) -> None:
+        if self._asleep:
+            raise RuntimeError(
+                f"the vLLM engine on {self.weights} is asleep and has no weights: "
+                "call wake(), or reload(weights) with others"
+            )
+
+    def _call(self, call: Call) -> Iterator[Result]:
         inbox = self._ask(call)
         try:
             while isinstance(message := self._next(inbox), Result):

@@ -13,19 +13,24 @@ from itertools import count, islice
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
+from promptcot.adapters import base_of, tokenizer_folder
 from promptcot.engines.vllm_calls import (
+    Call,
     Close,
     Config,
     Done,
     Generate,
     Generation,
     Measure,
+    Reload,
     Result,
     Score,
     Scoring,
+    Sleep,
     Stop,
     Work,
 )
+from promptcot.engines.vllm_weights import DROPPED, RESTORED, LoadedWeights
 from promptcot.tokens import Vocabulary, end_token, overlong
 
 if TYPE_CHECKING:
@@ -39,8 +44,13 @@ class Worker:
 
     def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
         from vllm import LLM
+        from vllm.platforms import current_platform
 
-        self.engine = LLM(model=config.weights, **_for_this_machine(config.arguments)).llm_engine
+        self.on_cpu = current_platform.is_cpu()
+        arguments, sleep_level = _for_this_machine(config, on_cpu=self.on_cpu)
+        llm = LLM(model=base_of(config.weights), **arguments)
+        self.engine = llm.llm_engine
+        self.weights = LoadedWeights(llm, config.weights, sleep_level)
         # One token less than the context, so that whatever was sampled can be scored as well:
         # vLLM scores prompts only, and a prompt must leave room for a token.
         max_length = self.engine.model_config.max_model_len - 1
@@ -48,7 +58,7 @@ class Worker:
         self.max_in_flight = config.max_in_flight
         self.names = map(str, count())
 
-    def answer(self, call: Generate | Score | Measure, connection: Connection) -> None:
+    def answer(self, call: Call, connection: Connection) -> None:
         """Send the ``Result`` of each request, then ``Done``; or the caller's mistake."""
         try:
             for result in self._answers(call, connection):
@@ -58,13 +68,20 @@ class Worker:
         else:
             connection.send(Done())
 
-    def _answers(
-        self, call: Generate | Score | Measure, connection: Connection
-    ) -> Iterator[Result]:
+    def _answers(self, call: Call, connection: Connection) -> Iterator[Result]:
+        if isinstance(call, Reload | Sleep):
+            self._change(call)
+            return iter(())
         if isinstance(call, Measure):
             found = overlong(self.vocabulary, call.requests, call.max_tokens)
             return (Result(index, length) for index, length in found.items())
         return self._results(self._work(call), connection)
+
+    def _change(self, call: Reload | Sleep) -> None:
+        try:
+            self.weights.reload(call.weights) if isinstance(call, Reload) else self.weights.sleep()
+        except ValueError as error:  # no mistake of the caller's: half of the weights may be new
+            raise RuntimeError(f"vLLM could not do {call}") from error
 
     def _work(self, call: Generate | Score) -> Work:
         if isinstance(call, Generate):
@@ -85,22 +102,29 @@ class Worker:
 
     def _admit(self, work: Work, waiting: Iterator[int], running: dict[str, int]) -> bool:
         """Fill up what vLLM holds; False when nothing is left to do."""
-        for index in islice(waiting, self.max_in_flight - len(running)):
+        for index in islice(waiting, self._limit(work) - len(running)):
             name = next(self.names)
             prompt = {"prompt_token_ids": work.sequences[index].tolist()}
-            self.engine.add_request(name, prompt, work.params(index))
+            self.engine.add_request(
+                name, prompt, work.params(index), lora_request=self.weights.adapter
+            )
             running[name] = index
         return bool(running)
 
+    def _limit(self, work: Work) -> int:
+        """Requests at once: vLLM on the CPU dies of two prompts to score with an adapter."""
+        alone = self.on_cpu and self.weights.adapter is not None and isinstance(work, Scoring)
+        return 1 if alone else self.max_in_flight
 
-def _for_this_machine(arguments: dict[str, Any]) -> dict[str, Any]:
-    from vllm.platforms import current_platform
 
-    if not current_platform.is_cpu():
-        return arguments
+def _for_this_machine(config: Config, *, on_cpu: bool) -> tuple[dict[str, Any], int]:
+    """The arguments of ``vllm.LLM`` and how deep it can sleep."""
+    if not on_cpu:
+        level = RESTORED if config.arguments.get("enable_lora") else DROPPED
+        return {"enable_sleep_mode": config.sleeps, **config.arguments}, level * config.sleeps
     # A prompt that is read in two steps has the seed's generator set back between them, which a
     # generator on the CPU cannot do: vLLM would die as soon as the prompts exceed one step.
-    return {"enable_chunked_prefill": False, **arguments}
+    return {"enable_chunked_prefill": False, **config.arguments}, 0
 
 
 def load_tokenizer(weights: str) -> PreTrainedTokenizerBase:
@@ -113,7 +137,9 @@ def load_tokenizer(weights: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(weights)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            tokenizer_folder(weights)
+        )
     except OSError as error:
         raise FileNotFoundError(
             f"no tokenizer of {weights}, neither in a folder of this name nor on the hub: {error}"

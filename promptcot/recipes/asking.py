@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from promptcot.fingerprints import fingerprint
+from promptcot.freshness import check_freshness
 from promptcot.protocols import (
     Completion,
     Engine,
@@ -38,13 +39,19 @@ LazyEngine = Callable[[], Engine]
 
 @contextmanager
 def lazily(open_engine: OpenEngine, weights: str) -> Iterator[LazyEngine]:
-    """An engine that is opened only when something is left to ask, and closed at the end."""
+    """An engine that is opened only when something is left to ask, and closed at the end.
+
+    Raises:
+        RuntimeError: When it is opened: it does not score the probes of the weights' folder as the
+            trainer did that wrote them.
+    """
     with ExitStack() as stack:
 
         @cache
         def engine() -> Engine:
             opened = open_engine(weights)
             stack.callback(opened.close)
+            check_freshness(opened, weights)
             return opened
 
         yield engine

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from promptcot.corpora import Seeds
 from promptcot.fingerprints import fingerprint
+from promptcot.protocols import ScoreRequest
 from promptcot.records import Problem
 from promptcot.store import ROWS, Round, Row, open_round, read_manifest
 
@@ -38,6 +40,13 @@ class PolicyRecipe(Protocol):
         Args:
             weights: Folder of the weights as they are now.
             number: Of the round; each draws anew.
+        """
+        ...
+
+    def probes(self) -> Sequence[ScoreRequest]:
+        """A few short sequences on which trainer and engine are compared after each export.
+
+        The nearer to what is trained, the smaller the update that shows on them.
         """
         ...
 

@@ -14,13 +14,15 @@ from promptcot.engines import AutoEngine
 from promptcot.fingerprints import fingerprint, weights_fingerprint
 from promptcot.leak import LeakGuard
 from promptcot.parsing import Flaw, parse_rationale
-from promptcot.prompts import PromptFormat
+from promptcot.prompts import PromptFormat, rationale_target
 from promptcot.protocols import Completion, OpenEngine, Request, Sampling, ScoreRequest
 from promptcot.recipes.asking import complete, lazily, score, seed_of
 from promptcot.recipes.making import seeds_fingerprint, with_concepts
 from promptcot.records import Problem
 from promptcot.rewards import Reward
 from promptcot.store import Round
+
+NUM_PROBES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,18 @@ class RewardedSampling:
     def _at(self, weights: str, number: int) -> Self:
         """The same of round ``number`` of a fit of q, whose weights are these now."""
         return replace(self, rationale_model=weights, seed=self.seed + number)
+
+    def probes(self) -> list[ScoreRequest]:
+        """Prompts of the first problems, each followed by its rationale, or by its statement."""
+        seeds = read_corpus(self.corpus)
+        problems = [problem for problem in seeds.problems if problem.concepts][:NUM_PROBES]
+        return [
+            ScoreRequest(
+                self.format.rationale_prompt(problem),
+                rationale_target(seeds.rationales.get(problem.id) or problem.statement),
+            )
+            for problem in problems
+        ]
 
     def settings(self) -> dict[str, Any]:
         return {

@@ -14,7 +14,14 @@ import yaml
 from promptcot.command_line import Parser, make_command
 from promptcot.configs import to_config
 from promptcot.corpora import Columns, Corpus
-from promptcot.engines import AutoEngine, HFEngine, ScriptedEngine, ServerEngine, VLLMEngine
+from promptcot.engines import (
+    AutoEngine,
+    HFEngine,
+    KeptEngine,
+    ScriptedEngine,
+    ServerEngine,
+    VLLMEngine,
+)
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import Sampling
 from promptcot.recipes import Annotate, Compose, HeldOut, Rationales
@@ -35,6 +42,7 @@ RECIPES = {
         Rationales("q", "p", engine=partial(HFEngine, dtype="float32", batch_size=3)),
         Rationales("q", "p", engine=partial(AutoEngine, batch_size=3), per_token=True),
         Rationales("q", "p", engine=partial(VLLMEngine, max_model_len=4096), format=FORMAT),
+        Rationales("q", "p", engine=KeptEngine(partial(VLLMEngine, sleeps=True))),
         Rationales("q", "p", engine=partial(partial(HFEngine, device="cpu"), chat=True)),
     ],
     "annotate": [

@@ -19,7 +19,7 @@ import time
 import traceback
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,9 +28,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from tiny import save_tiny_adapter
 
 from promptcot import tokens
 from promptcot.corpora import Corpus
+from promptcot.engines.hf_engine import HFEngine
 from promptcot.engines.patient_client import check_base_url, is_loopback
 from promptcot.engines.server_engine import ServerEngine
 from promptcot.protocols import Completion, Engine, Request, Sampling, ScoreRequest, Target
@@ -50,7 +52,8 @@ class Call(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.prompt = self.body.get("prompt") or self.body["messages"][0]["content"]
+        [message] = self.body.get("messages", [{"content": ""}])
+        self.prompt = self.body.get("prompt") or message["content"]
         with self.server.counted(self):
             self.server.behave(self)
 
@@ -737,6 +740,63 @@ def test_a_target_after_an_empty_prompt_cannot_be_scored(words: str):
         list(engine(server, tokenizer=words).score([ScoreRequest("", SCORE.target)]))
 
 
+# ----------------------------------------------------------------------- other weights
+
+
+def reloading(url: str, weights: Path, **settings: Any) -> ServerEngine:
+    return ServerEngine(str(weights), url, "tiny", reloads=True, **settings)
+
+
+def refused(behave: Callable[[Call], None], weights: Path) -> str:
+    with served(behave) as server, pytest.raises(RuntimeError) as raised:
+        reloading(server.url, weights)
+    return str(raised.value)
+
+
+def test_a_folder_is_loaded_at_the_servers_root_and_its_cache_emptied(tiny_model: Path):
+    with served(lambda call: call.send(200, {"results": [None]})) as server:
+        subject = reloading(server.url, tiny_model)
+        subject.close()
+    assert subject.model == "tiny"
+    assert [call.path for call in server.calls] == ["/collective_rpc", "/reset_prefix_cache"]
+    assert server.calls[0].body == {
+        "method": "reload_weights",
+        "kwargs": {"weights_path": str(tiny_model)},
+    }
+
+
+def test_an_adapter_gets_a_new_name_each_time_and_is_taken_away(tiny_model: Path, tmp_path: Path):
+    adapter = save_tiny_adapter(tiny_model, tmp_path)
+    with served(lambda call: call.send(200, "{}")) as server:
+        subjects = [reloading(server.url, adapter) for _ in range(2)]
+        subjects[0].close()
+        subjects[0].close()
+    loads = [c.body["lora_name"] for c in server.calls if c.path == "/v1/load_lora_adapter"]
+    assert loads == [subject.model for subject in subjects]
+    assert len(set(loads)) == 2
+    assert server.calls[0].body["kwargs"] == {"weights_path": str(tiny_model)}
+    assert server.calls[-1].path == "/v1/unload_lora_adapter"
+    assert server.calls[-1].body == {"lora_name": loads[0]}
+
+
+def test_a_server_that_cannot_load_weights_is_told_how_it_is_to_be_started(
+    tiny_model: Path, tmp_path: Path
+):
+    adapter = save_tiny_adapter(tiny_model, tmp_path)
+
+    def without(call: Call) -> None:
+        call.send(404, {"detail": "Not Found"})
+
+    assert "VLLM_SERVER_DEV_MODE=1 in its environment" in refused(without, tiny_model)
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its" in refused(without, adapter)
+    said = refused(lambda call: call.send(500, {"error": {"message": "no such file"}}), tiny_model)
+    assert "/collective_rpc was refused, status 500: no such file: look into the" in said
+    with pytest.raises(ConnectionError, match="brought no answer"):
+        reloading(f"http://127.0.0.1:{free_port()}/v1", tiny_model)
+    with pytest.raises(ValueError, match="no model is named: set model to the name under which"):
+        ServerEngine(str(tiny_model), reloads=True)
+
+
 # ----------------------------------------------------------------------- real vLLM
 
 PROMPTS = ["The capital of France is", "def add(a, b):\n    return", "1, 2, 3, 4,"]
@@ -761,18 +821,20 @@ def vllm_serve() -> list[str]:
 
 
 @contextmanager
-def vllm_served(weights: Path, log: Path) -> Iterator[str]:
+def vllm_served(
+    weights: Path, log: Path, *flags: str, settings: Mapping[str, str] = VLLM_SETTINGS
+) -> Iterator[str]:
     """Serve a folder on a free port as "tiny", until the block ends in whatever way."""
     port = free_port()
     command = [*vllm_serve(), str(weights), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", "tiny", "--dtype", "float32", "--max-model-len", "512"]
-    command += ["--enforce-eager", "--gpu-memory-utilization", "0.3"]
+    command += ["--enforce-eager", "--gpu-memory-utilization", "0.3", *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **VLLM_SETTINGS, "VLLM_API_KEY": KEY},
+            env={**os.environ, **settings, "VLLM_API_KEY": KEY},
             start_new_session=True,
         )
     try:
@@ -960,3 +1022,33 @@ def test_a_served_teacher_annotates_and_every_problem_is_accounted_for(
     assert manifest["rows"].get("rows", 0) + sum(manifest["dropped"].values()) == len(statements)
     for row in read_round(tmp_path / "r", "concepts"):
         assert len(row["completions"]) == 4
+
+
+@needs_vllm
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_vllm_takes_other_weights_and_adapters_in_turn(embedded_weights: Path, tmp_path: Path):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    other, adapter = tmp_path / "other", tmp_path / "adapter"
+    model = AutoModelForCausalLM.from_pretrained(embedded_weights, dtype=torch.float32)
+    for layer in model.model.layers:
+        layer.mlp.down_proj.weight.data.mul_(0.9)
+    model.save_pretrained(other)
+    AutoTokenizer.from_pretrained(embedded_weights).save_pretrained(other)
+    save_tiny_adapter(embedded_weights, adapter)
+    request = ScoreRequest("The capital of France is", Target(((" Paris. It is old.",),)))
+    settings = {
+        **VLLM_SETTINGS,
+        "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+    }
+    flags = ("--enable-lora", "--max-lora-rank", "8")
+    with vllm_served(embedded_weights, tmp_path / "log", *flags, settings=settings) as url:
+        for folder in (other, adapter, embedded_weights, adapter, other):
+            with closing(HFEngine(str(folder), "float32", "cpu")) as plain:
+                [(_, [expected])] = plain.score([request])
+            with closing(reloading(url, folder, tokenizer=str(embedded_weights))) as subject:
+                [(_, [scored])] = subject.score([request])
+            assert mean_gap(scored, expected) < 0.01, folder

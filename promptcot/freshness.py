@@ -1,0 +1,119 @@
+"""Whether an engine answers with the weights that it was given: some sequences, scored twice.
+
+The trainer writes what it makes of them into the folder that it exports; whoever opens an engine
+on that folder has the engine score them too. An engine that still holds the weights of before
+says something else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from math import fsum
+from pathlib import Path
+
+from promptcot.fingerprints import PROBES
+from promptcot.protocols import Scorer, ScoreRequest, Target
+
+MAX_DIFFERENCE = 0.05
+"""Nats a token that rounding may explain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A sequence and what the trainer makes of it.
+
+    Args:
+        prompt: As text, which every engine tokenises as the trainer does.
+        target: Token ids after it, the end token among them if it is meant.
+        logprobs: In nats, one of each target token, at temperature 1.
+    """
+
+    prompt: str
+    target: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.target or len(self.target) != len(self.logprobs):
+            raise ValueError(
+                f"a probe has {len(self.target)} target tokens and {len(self.logprobs)} "
+                "log-probabilities: give one of each token, and one token at least"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """The sequences of a folder.
+
+    Args:
+        probes: One at least.
+        max_difference: Nats by which engine and trainer may differ, the mean over all tokens.
+    """
+
+    probes: tuple[Probe, ...]
+    max_difference: float = MAX_DIFFERENCE
+
+    def __post_init__(self) -> None:
+        if not self.probes or not self.max_difference > 0:
+            raise ValueError(
+                f"{len(self.probes)} probes, max_difference={self.max_difference}: give one probe "
+                "at least, and a difference above 0"
+            )
+
+
+def write_probes(
+    folder: Path, probes: Sequence[Probe], max_difference: float = MAX_DIFFERENCE
+) -> None:
+    """Put probes into a folder of weights."""
+    written = Probes(tuple(probes), max_difference)
+    (folder / PROBES).write_text(json.dumps(asdict(written)) + "\n")
+
+
+def read_probes(weights: str) -> Probes | None:
+    """The probes in a folder of weights; None where it has none.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+    path = Path(weights) / PROBES
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        probes = [
+            Probe(row["prompt"], tuple(row["target"]), tuple(row["logprobs"]))
+            for row in found["probes"]
+        ]
+        return Probes(tuple(probes), found["max_difference"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no probes ({type(error).__name__}: {error}): export the weights again, "
+            "or delete the file to go on without the check"
+        ) from error
+
+
+def check_freshness(engine: Scorer, weights: str) -> None:
+    """Have the engine score the probes of the folder that it was opened on, if there are any.
+
+    Raises:
+        RuntimeError: It differs from the trainer by more than rounding.
+        ValueError: A file that holds no probes, or an engine that cannot score.
+    """
+    if (found := read_probes(weights)) is None:
+        return
+    requests = [ScoreRequest(p.prompt, Target(((p.target,),), ends=False)) for p in found.probes]
+    scores = dict(engine.score(requests))
+    ours = list(chain.from_iterable(scores[index][0] for index in range(len(requests))))
+    theirs = list(chain.from_iterable(probe.logprobs for probe in found.probes))
+    difference = fsum(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / len(theirs)
+    if not difference <= found.max_difference:  # a NaN differs too
+        raise RuntimeError(
+            f"the engine opened on {weights} does not hold the weights of that folder: over "
+            f"{len(theirs)} tokens its mean log-probability is {fsum(ours) / len(ours):.4f} nats, "
+            f"the trainer's {fsum(theirs) / len(theirs):.4f}; token by token they differ by "
+            f"{difference:.4f} on average, where max_difference is {found.max_difference:g}. "
+            "Open the engine anew instead of keeping it, or restart the server; if only its "
+            "precision is to blame, set its dtype to float32 or raise max_difference"
+        )

@@ -1,0 +1,106 @@
+"""An engine that is kept: the same answers as one that is opened anew, and YAML can name it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+
+import pytest
+from tiny import save_tiny_model
+
+from promptcot.configs import to_config
+from promptcot.engines import HFEngine, KeptEngine, ScriptedEngine
+from promptcot.protocols import Engine, Opener, Request, Sampling, ScoreRequest, Target
+
+OPEN = partial(HFEngine, dtype="float32", device="cpu")
+REQUESTS = [ScoreRequest("hello", Target(((" you",),)))]
+
+
+class Swapping(ScriptedEngine):
+    """Takes other weights if their names begin alike, and writes down what happens to it."""
+
+    def __init__(self, weights: str, log: list[str]) -> None:
+        super().__init__(weights)
+        self.log = log
+        log.append(f"open {weights}")
+
+    def can_reload(self, weights: str) -> bool:
+        return weights[0] == self.weights[0]
+
+    def reload(self, weights: str) -> None:
+        if weights.endswith("broken"):
+            raise RuntimeError("broken")
+        self.weights = weights
+        self.log.append(f"reload {weights}")
+
+    def sleep(self) -> None:
+        self.log.append("sleep")
+
+    def close(self) -> None:
+        self.log.append("close")
+
+
+@pytest.fixture
+def log():
+    return []
+
+
+@pytest.fixture
+def kept(log):
+    with closing(KeptEngine(partial(Swapping, log=log))) as kept:
+        yield kept
+
+
+def test_transformers_is_opened_anew_on_each_folder_with_the_right_results(tiny_model, tmp_path):
+    folders = [str(tiny_model), str(save_tiny_model(tmp_path, seed=1)), str(tiny_model)]
+    with closing(KeptEngine(OPEN)) as kept:
+        for folder in folders:
+            with closing(kept(folder)) as lent, closing(OPEN(folder)) as new:
+                assert isinstance(lent, Engine)
+                assert list(lent.score(REQUESTS)) == list(new.score(REQUESTS))
+
+
+def test_it_is_opened_once_and_sleeps_in_between(kept, log):
+    for weights in ("q0", "q1", "q1"):
+        kept(weights).close()
+    kept.close()
+    kept.close()
+    assert log == [
+        *("open q0", "sleep"),
+        *("reload q1", "sleep"),
+        *("reload q1", "sleep"),  # read again: nobody knows what happened to the folder
+        "close",
+    ]
+
+
+def test_weights_of_another_architecture_are_an_end_and_a_beginning(kept, log):
+    kept("q").close()
+    kept("p").close()
+    assert log == ["open q", "sleep", "close", "open p", "sleep"]
+
+
+def test_weights_that_cannot_be_loaded_end_it_and_the_next_ones_begin_anew(kept, log):
+    kept("q").close()
+    with pytest.raises(RuntimeError, match="broken"):
+        kept("q-broken")
+    assert log[-1] == "close"
+    kept("q2").close()
+    assert log[-2:] == ["open q2", "sleep"]
+
+
+def test_one_user_at_a_time_and_none_after_closing(kept):
+    lent = kept("q0")
+    with pytest.raises(RuntimeError, match="still in use on q0: close what was opened there"):
+        kept("q1")
+    lent.close()
+    lent.close()
+    with pytest.raises(RuntimeError, match="is not on q0 any more: open it again"):
+        lent.generate([Request("a")], Sampling())
+    kept("q1")
+
+
+def test_keeping_an_engine_decides_nothing_of_what_it_answers():
+    kept = KeptEngine(OPEN)
+    assert isinstance(kept, Opener)
+    assert to_config(kept, deciding=True) == to_config(OPEN, deciding=True)
+    assert to_config(kept)["init_args"] == {"engine": to_config(OPEN)}
