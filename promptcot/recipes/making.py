@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,7 +42,7 @@ class PolicyRecipe(Protocol):
         """
         ...
 
-    def probes(self) -> Sequence[ScoreRequest]:
+    def probes(self) -> list[ScoreRequest]:
         """A few short sequences on which trainer and engine are compared after each export.
 
         The nearer to what is trained, the smaller the update that shows on them.
