@@ -102,6 +102,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--kv-gib", type=float, default=8, help="vLLM's cache; 0: what it finds free")
     add("--cuda-graphs", action="store_true", help="vLLM starts later and samples faster")
     add("--vllm-options", type=json.loads, default={}, help="JSON of what vllm.LLM takes")
+    add(
+        "--sleep",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether a kept vLLM frees its memory while it is not asked",
+    )
     add("--open-early", action="store_true", help="start vLLM while the cold start is trained")
     add("--precision", default="bf16-mixed")
     add("--accelerator", default="auto")
@@ -192,7 +198,7 @@ def vllm(given: argparse.Namespace) -> OpenEngine:
         return engine
     from promptcot.engines import KeptEngine
 
-    kept: OpenEngine = KeptEngine(engine=partial(engine, sleeps=True))
+    kept: OpenEngine = KeptEngine(engine=partial(engine, sleeps=given.sleep))
     return kept
 
 

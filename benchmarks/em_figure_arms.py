@@ -108,7 +108,7 @@ class Arm:
 
 
 def cold_start(lab: Lab) -> tuple[str, str]:
-    """P and q, from the bundled rationales."""
+    """Both models, from the bundled rationales."""
     settings = lab.settings
     given = settings.weights, settings.cold_corpus, settings.cold_batch_size
     q = lab.fit(
@@ -127,7 +127,7 @@ def cold_start(lab: Lab) -> tuple[str, str]:
 
 
 def cold_start_without_rationale(lab: Lab) -> str:
-    """p, from the same rows in the same order without their rationales."""
+    """A p from the same rows in the same order without their rationales."""
     settings = lab.settings
     return lab.fit(
         "cold/p_plain",
@@ -211,7 +211,11 @@ class PlainHeldOut:
 
 def plain_figures(rows: Sequence[Row]) -> dict[str, Any]:
     """The figures of ``PlainHeldOut``'s rows; log p(x | c) is exact."""
-    return {"problems": len(rows), "nll": negative(rows, "log_problem", "problem_tokens")}
+    return {
+        "problems": len(rows),
+        "nll": negative(rows, "log_problem", "problem_tokens"),
+        "values": {row["id"]: -row["log_problem"] for row in rows},
+    }
 
 
 def rationale_figures(rows: Sequence[Row]) -> dict[str, Any]:
@@ -224,6 +228,7 @@ def rationale_figures(rows: Sequence[Row]) -> dict[str, Any]:
         "nll_given_own_rationale": negative(rows, "own_log_problem", "problem_tokens"),
         "rationale_nll": negative(rows, "log_rationale", "rationale_tokens"),
         **{name: getattr(figures, name) for name in OF_FIGURES},
+        "values": {row["id"]: -row["bound"] for row in rows if row["bound"] is not None},
     }
 
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -100,7 +100,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.start = time.monotonic()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
@@ -108,16 +108,16 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[phase] += time.monotonic() - start  # type: ignore[assignment]
+            self.seconds[phase] += time.monotonic() - start
 
     def take(self) -> dict[str, float]:
         """The seconds since the last take."""
-        seconds, self.seconds = self.seconds, Counter()
+        seconds, self.seconds = self.seconds, defaultdict(float)
         return {phase: round(value, 1) for phase, value in sorted(seconds.items())}
 
 
 class TwoEngines:
-    """One engine samples, another scores; each is opened when it is first asked."""
+    """One engine samples, the same or another scores; each is opened when it is first asked."""
 
     def __init__(self, weights: str, machine: Machine, clock: Clock) -> None:
         self.weights, self.machine, self.clock = weights, machine, clock
@@ -129,6 +129,8 @@ class TwoEngines:
 
     @cached_property
     def scorer(self) -> Engine:
+        if self.machine.scorer is self.machine.generator:
+            return self.generator
         with self.clock("open"):
             return self.machine.scorer(self.weights)
 
@@ -283,17 +285,12 @@ class Lab:
             seed=self.seed,
         )
         folder, shared = self.folder / name, self.folder / "proposals" / weights_fingerprint(q)
-        stages = ("greedy_rationales", "sampled_rationales")
-        partial_folder = folder.with_name(folder.name + ".partial")
-        if shared.exists() and not folder.exists() and not partial_folder.exists():
-            partial_folder.mkdir(parents=True)
-            for stage in stages:
-                shutil.copy(shared / f"{stage}.jsonl", partial_folder)
+        begun = folder.with_name(folder.name + ".partial")
+        if shared.exists() and not folder.exists() and not begun.exists():
+            _copy_streams(shared, begun)
         self.make(name, recipe)
         if not shared.exists():
-            shared.mkdir(parents=True)
-            for stage in stages:
-                shutil.copy(folder / f"{stage}.jsonl", shared)
+            _copy_streams(folder, shared)
         return read_round(folder)
 
     def say(self, text: str) -> None:
@@ -307,6 +304,15 @@ class Lab:
             check_settings(self.folder, read_json(path), settings)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, settings)
+
+
+def _copy_streams(source: Path, target: Path) -> None:
+    """What q wrote of a round, whole or not at all."""
+    copying = target.with_name(target.name + ".copying")
+    copying.mkdir(parents=True, exist_ok=True)
+    for stage in ("greedy_rationales", "sampled_rationales"):
+        shutil.copy(source / f"{stage}.jsonl", copying)
+    copying.rename(target)
 
 
 def prepare(folder: Path, settings: Settings, statements: Path) -> None:
