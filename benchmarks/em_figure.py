@@ -5,10 +5,11 @@
     python benchmarks/em_figure.py run                                    # goes on where it was
     python benchmarks/em_figure.py collect                                # needs matplotlib
 
-Held-out negative log-likelihood over the optimizer steps of the prompt model p, in three arms:
+Held-out negative log-likelihood over the optimizer steps of the prompt model p, in four arms:
 
     e_step   each round the rationale model q learns the best of its n rationales, p what q then
              writes greedily
+    policy_gradient    as e_step, but q learns from all n by a policy gradient (GRPO)
     fixed    p learns, for as many steps, what the cold-started q writes greedily
     none     p learns the problems without any rationale, for as many steps
 
@@ -37,7 +38,7 @@ from promptcot.embedded import embedded_model
 from promptcot.protocols import OpenEngine
 from promptcot.store import read_json, write_json
 
-ARM_NAMES = ("e_step", "fixed", "none")
+ARM_NAMES = ("e_step", "policy_gradient", "fixed", "none")
 NLLS = ("nll", "nll_given_rationale")
 GIB = 1 << 30
 
@@ -87,6 +88,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--compose-max-tokens", type=int, default=240, help="of p's own rationale and problem")
     add("--batch-size", type=int, default=16)
     add("--lr", type=float, default=1e-4, help="of the rounds")
+    add("--pg-lr", type=float, default=2e-5, help="of q in the arm policy_gradient")
     add("--cold-batch-size", type=int, default=4)
     add("--cold-lr", type=float, default=1e-4)
     add("--cold-epochs", type=int, default=3)

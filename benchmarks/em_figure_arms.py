@@ -13,8 +13,8 @@ from typing import Any
 
 from em_figure_lab import Lab
 
-from datamodules import ComposeDataModule, RationaleDataModule
-from modules import EStepModule, MStepModule
+from datamodules import ComposeDataModule, RationaleDataModule, RolloutDataModule
+from modules import EStepModule, MStepModule, PolicyGradient
 from promptcot.configs import to_config
 from promptcot.corpora import Corpus, read_corpus
 from promptcot.figures import Row, held_out_figures
@@ -22,7 +22,7 @@ from promptcot.fingerprints import fingerprint, weights_fingerprint
 from promptcot.metrics import standard_error
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import OpenEngine, Sampling, ScoreRequest, Target
-from promptcot.recipes import Rationales
+from promptcot.recipes import Rationales, Rollouts
 from promptcot.recipes.asking import lazily, score, seed_of
 from promptcot.recipes.making import seeds_fingerprint, with_concepts
 from promptcot.records import Annotation
@@ -154,13 +154,44 @@ def best_of_n(lab: Lab, state: State) -> str:
     return lab.fit_q(f"e_step/round-{number}/q", state.q, best, seed_of(lab.seed, number))
 
 
+def policy_gradient(lab: Lab, state: State) -> str:
+    """The same number of samples, all of them used: one epoch of a clipped policy gradient."""
+    number = state.round + 1
+    name = f"policy_gradient/round-{number}"
+    recipe = Rollouts(
+        rationale_model=state.q,
+        prompt_model=state.p,
+        corpus=lab.train,
+        sampling=Sampling(n=lab.settings.num_samples, max_tokens=lab.settings.max_tokens),
+        engine=lab.engine,
+        seed=seed_of(lab.seed, number),
+    )
+    rows = lab.make(f"{name}/rollouts", recipe) / "rows.jsonl"
+    settings = lab.settings
+    data = RolloutDataModule(
+        state.q,
+        Corpus(str(rows)),
+        baseline="grpo",
+        batch_size=settings.batch_size * settings.num_samples,
+        seed=seed_of(lab.seed, number),
+    )
+    module = EStepModule(state.q, lab.optimizer(settings.pg_lr), PolicyGradient())
+    return lab.fit(f"{name}/q", module, data, max_epochs=1)
+
+
 def unchanged(lab: Lab, state: State) -> str:
     """No E-step: q stays as it is, and so do its greedy rationales."""
     return state.q
 
 
 ARMS = {
-    arm.name: arm for arm in (Arm("e_step", best_of_n), Arm("fixed", unchanged), Arm("none", None))
+    arm.name: arm
+    for arm in (
+        Arm("e_step", best_of_n),
+        Arm("policy_gradient", policy_gradient),
+        Arm("fixed", unchanged),
+        Arm("none", None),
+    )
 }
 
 

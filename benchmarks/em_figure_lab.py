@@ -57,6 +57,7 @@ class Settings:
     compose_max_tokens: int
     batch_size: int
     lr: float
+    pg_lr: float
     cold_batch_size: int
     cold_lr: float
     cold_epochs: int

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LABELS = {
     "e_step": "with E-step",
+    "policy_gradient": "E-step by policy gradient",
     "fixed": "rationales sampled once",
     "none": "without rationale",
     "policy_gradient": "E-step by policy gradient",
