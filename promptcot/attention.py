@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 NAME = "packed"
+HALVES = (torch.bfloat16, torch.float16)
+"""What the variable-length kernel computes in."""
 
 
 def packed_attention(  # noqa: PLR0913, PLR0917 -- the signature is transformers'
@@ -26,6 +28,7 @@ def packed_attention(  # noqa: PLR0913, PLR0917 -- the signature is transformers
     scaling: float | None = None,
     dropout: float = 0.0,
     boundaries: Tensor | None = None,
+    longest: int = 0,
     visible: Tensor | None = None,
     **kwargs: Any,  # noqa: ANN401
 ) -> tuple[Tensor, None]:
@@ -40,6 +43,7 @@ def packed_attention(  # noqa: PLR0913, PLR0917 -- the signature is transformers
         scaling: Factor of the scores; None for 1 / sqrt(E).
         dropout: Probability of dropping an attention weight.
         boundaries: [D + 1] int32 document starts and the end, with B = 1; None: a row a document.
+        longest: Tokens of the longest document, where there are boundaries.
         visible: [B, 1, T, K] bool, what each query may see of the K keys; for decoding alone.
         **kwargs: What else the model passes; a sliding window or a soft cap is refused.
 
@@ -53,11 +57,19 @@ def packed_attention(  # noqa: PLR0913, PLR0917 -- the signature is transformers
         mixed = F.scaled_dot_product_attention(
             query, key, value, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
         )
-    elif query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
-        mixed = _varlen(query, key, value, boundaries, scaling)
+    elif query.is_cuda and (dtype := _compute_dtype(query)) in HALVES and not dropout:
+        q, k, v = (tensor.to(dtype) for tensor in (query, key, value))
+        mixed = _varlen(q, k, v, boundaries, longest, scaling)
     else:
         mixed = _one_by_one(query, key, value, boundaries, scaling, dropout)
     return mixed.transpose(1, 2).contiguous(), None
+
+
+def _compute_dtype(query: Tensor) -> torch.dtype:
+    # Rotary positions come in the weights' float32 and lift the query to it, whatever autocast is.
+    if torch.is_autocast_enabled("cuda"):
+        return torch.get_autocast_dtype("cuda")
+    return query.dtype
 
 
 def _refuse_unsupported(kwargs: dict[str, Any], length: int) -> None:
@@ -87,12 +99,16 @@ def _decode(
 
 
 def _varlen(
-    query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, scaling: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    boundaries: Tensor,
+    longest: int,
+    scaling: float | None,
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn  # not in CPU builds of every torch
 
     groups = query.shape[1] // key.shape[1]
-    longest = int((boundaries[1:] - boundaries[:-1]).max())
     q, k, v = (
         tensor[0].transpose(0, 1).contiguous()
         for tensor in (

@@ -22,6 +22,7 @@ class TokenBatch(NamedTuple):
     tokens: Tensor  # [B, T] int64; packed: B = 1 and the documents lie end to end
     positions: Tensor  # [B, T] int64, counted from 0 in each document
     boundaries: Tensor | None  # [D + 1] int32 starts of the documents and the end; None if padded
+    longest: int  # tokens of the longest document, known here so that no kernel has to ask the GPU
     predictors: Tensor  # [N] int64 index into B * T of the token that predicts the target
     targets: Tensor  # [N] int64 token ids
     segments: Tensor  # [N] int64 number of the target's segment within its document
@@ -82,6 +83,7 @@ def _batch(
         torch.tensor(tokens, dtype=long),
         torch.tensor(positions, dtype=long),
         boundaries,
+        max(map(len, examples), default=0),
         torch.tensor(predictors, dtype=long),
         torch.tensor(targets, dtype=long),
         torch.tensor(segments, dtype=long),

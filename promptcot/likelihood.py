@@ -62,6 +62,7 @@ class TargetLogprobs(nn.Module):
             input_ids=batch.tokens,
             position_ids=batch.positions,
             boundaries=batch.boundaries,
+            longest=batch.longest,
             use_cache=False,
         ).last_hidden_state
         hidden = hidden.reshape(-1, hidden.shape[-1])[batch.predictors]
