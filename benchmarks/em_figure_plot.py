@@ -19,7 +19,6 @@ LABELS = {
     "policy_gradient": "E-step by policy gradient",
     "fixed": "rationales sampled once",
     "none": "without rationale",
-    "policy_gradient": "E-step by policy gradient",
 }
 COLOURS = {"e_step": "#1b6ca8", "fixed": "#d9822b", "none": "#5b6770", "policy_gradient": "#7a3e9d"}
 PANELS = {
