@@ -1032,7 +1032,7 @@ def test_vllm_takes_other_weights_and_adapters_in_turn(embedded_weights: Path, t
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     other, adapter = tmp_path / "other", tmp_path / "adapter"
-    model = AutoModelForCausalLM.from_pretrained(embedded_weights, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(embedded_weights, dtype=torch.bfloat16)
     for layer in model.model.layers:
         layer.mlp.down_proj.weight.data.mul_(0.9)
     model.save_pretrained(other)
