@@ -11,6 +11,7 @@ from tiny import save_tiny_model
 from promptcot.configs import to_config
 from promptcot.engines import HFEngine, KeptEngine, ScriptedEngine
 from promptcot.protocols import Engine, Opener, Request, Sampling, ScoreRequest, Target
+from promptcot.recipes import Annotate, Rationales
 
 OPEN = partial(HFEngine, dtype="float32", device="cpu")
 REQUESTS = [ScoreRequest("hello", Target(((" you",),)))]
@@ -104,3 +105,13 @@ def test_keeping_an_engine_decides_nothing_of_what_it_answers():
     assert isinstance(kept, Opener)
     assert to_config(kept, deciding=True) == to_config(OPEN, deciding=True)
     assert to_config(kept)["init_args"] == {"engine": to_config(OPEN)}
+
+
+def test_the_end_of_a_fit_is_its_end(kept, log):
+    from callbacks import RefreshTrainingSet
+
+    callback = RefreshTrainingSet(Rationales("q", engine=kept, sampling=Sampling(temperature=0.0)))
+    kept("q0").close()
+    callback.teardown(None, None, "fit")
+    assert log[-1] == "close"
+    RefreshTrainingSet(Annotate(engine=HFEngine)).teardown(None, None, "fit")
