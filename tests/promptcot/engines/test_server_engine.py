@@ -1046,7 +1046,7 @@ def test_vllm_takes_other_weights_and_adapters_in_turn(embedded_weights: Path, t
     }
     flags = ("--enable-lora", "--max-lora-rank", "8")
     with vllm_served(embedded_weights, tmp_path / "log", *flags, settings=settings) as url:
-        for folder in (other, adapter, embedded_weights, adapter, other):
+        for folder in (other, adapter, embedded_weights):
             with closing(HFEngine(str(folder), "float32", "cpu")) as plain:
                 [(_, [expected])] = plain.score([request])
             with closing(reloading(url, folder, tokenizer=str(embedded_weights))) as subject:
