@@ -10,7 +10,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.export import export_weights
-from promptcot.engines import KeptEngine
+from promptcot.engines import EngineKeeper
 from promptcot.recipes.making import PolicyRecipe, make_round
 from promptcot.store import MANIFEST
 
@@ -61,7 +61,7 @@ class RefreshTrainingSet(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         engine = getattr(self.recipe, "engine", None)
-        if isinstance(engine, KeptEngine):
+        if isinstance(engine, EngineKeeper):
             engine.close()
 
     def round_folder(self, trainer: Trainer) -> Path:
