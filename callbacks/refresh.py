@@ -16,7 +16,7 @@ from callbacks.export import export_weights
 from callbacks.probes import trainer_probes
 from callbacks.tables import markdown_table
 from datamodules.figures import log_figures
-from promptcot.engines import KeptEngine
+from promptcot.engines import EngineKeeper
 from promptcot.freshness import MAX_DIFFERENCE, write_probes
 from promptcot.overlap import words
 from promptcot.recipes.making import PolicyRecipe, make_round
@@ -84,7 +84,7 @@ class RefreshTrainingSet(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         engine = getattr(self.recipe, "engine", None)
-        if isinstance(engine, KeptEngine):
+        if isinstance(engine, EngineKeeper):
             engine.close()
 
     def round_folder(self, trainer: Trainer) -> Path:

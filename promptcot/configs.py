@@ -14,14 +14,14 @@ def to_config(value: Any, *, deciding: bool = False) -> Any:  # noqa: ANN401
     """A value as dicts, lists, texts and numbers from which jsonargparse builds it again.
 
     A class to be called later, or a ``partial`` of one, becomes its ``class_path`` and all its
-    ``init_args``, those left at their defaults included; so does an object that is called itself,
-    which must keep its arguments under their names.
+    ``init_args``, those left at their defaults included. An object that is called itself names
+    what makes it as ``MADE_BY``, and as ``DECIDED_BY`` the argument that it keeps.
 
     Args:
         value: A dataclass of such values, say.
         deciding: Leave out what a class lists in ``RESOURCES``: how much of the machine it takes
-            and where it asks, which do not decide what it answers. An object whose class names one
-            of its arguments as ``DECIDED_BY`` stands for that one.
+            and where it asks, which do not decide what it answers; and for an object that is called
+            itself put that argument.
     """
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_config(getattr(value, f.name), deciding=deciding) for f in fields(value)}
@@ -41,11 +41,10 @@ def to_config(value: Any, *, deciding: bool = False) -> Any:  # noqa: ANN401
 def _opener_config(opener: Any, *, deciding: bool) -> Any:  # noqa: ANN401
     if isinstance(opener, partial | type) or inspect.isroutine(opener):
         return _class_config(opener, deciding=deciding)
-    kind: Any = type(opener)
-    if deciding and (name := getattr(kind, "DECIDED_BY", "")):
-        return to_config(getattr(opener, name), deciding=True)
-    arguments = {name: getattr(opener, name) for name in inspect.signature(kind).parameters}
-    return _class_config(partial(kind, **arguments), deciding=deciding)
+    if not (name := getattr(opener, "DECIDED_BY", "")):
+        raise TypeError(f"{opener!r} is no setting: it opens no class that YAML could name")
+    decisive = to_config(getattr(opener, name), deciding=deciding)
+    return decisive if deciding else {"class_path": opener.MADE_BY, "init_args": {name: decisive}}
 
 
 def _class_config(opener: Callable[..., Any], *, deciding: bool) -> dict[str, Any]:

@@ -17,8 +17,13 @@ from pathlib import Path
 from promptcot.fingerprints import PROBES
 from promptcot.protocols import Scorer, ScoreRequest, Target
 
-MAX_DIFFERENCE = 0.05
-"""Nats a token that rounding may explain."""
+MAX_DIFFERENCE = 0.1
+"""Nats a token that rounding may explain.
+
+A trainer in float32 and an engine in bfloat16 differ by 0.03 to 0.04 on SmolLM2-135M-Instruct (150
+tokens of text at -2.0 nats, in transformers and in vLLM alike), the signs cancelling out; two in
+float32 by less than 0.001.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ asked can write each to disk at once.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -179,16 +178,7 @@ class Reloadable(Protocol):
         ...
 
 
-class Opener(ABC):
-    """An object that opens engines and remembers something between two of them."""
-
-    @abstractmethod
-    def __call__(self, weights: str) -> Engine:
-        """An engine on a folder of weights or the name of a served model."""
-
-
-# jsonargparse takes a class for the first and an object of a class for the second, no other way.
-OpenEngine = Callable[[str], Engine] | Opener
+OpenEngine = Callable[[str], Engine]
 """Opens an engine on a folder of weights or the name of a served model; YAML names the class."""
 
 

@@ -9,7 +9,6 @@ from promptcot.protocols import (
     Completion,
     Engine,
     OpenEngine,
-    Opener,
     Reloadable,
     Request,
     Sampling,
@@ -18,7 +17,7 @@ from promptcot.protocols import (
 )
 
 
-class KeptEngine(Opener):
+class EngineKeeper:
     """Opens engines like a class of engines does, but keeps the process of the one it has.
 
     What a call returns is the engine on those weights until it is closed, which puts the engine to
@@ -31,6 +30,7 @@ class KeptEngine(Opener):
             same GPU's memory in between.
     """
 
+    MADE_BY = "promptcot.engines.KeptEngine"
     DECIDED_BY = "engine"
     """Keeping it decides nothing of what it answers."""
 
@@ -80,6 +80,17 @@ class KeptEngine(Opener):
             self._kept.sleep()
         else:
             self.close()  # nothing but these weights can ever be asked of it
+
+
+def KeptEngine(engine: OpenEngine) -> EngineKeeper:
+    """An ``EngineKeeper``, under the name of a class of engines, which it stands in for in YAML.
+
+    A function, as jsonargparse takes for an opener no other classes than those of engines.
+
+    Args:
+        engine: What is opened and kept.
+    """
+    return EngineKeeper(engine)
 
 
 class Lent:

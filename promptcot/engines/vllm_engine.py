@@ -25,7 +25,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
-from promptcot.adapters import adapter_rank, is_adapter
 from promptcot.chunks import chunks
 from promptcot.engines.vllm_calls import (
     Call,
@@ -180,12 +179,14 @@ class VLLMEngine:
         """Whether ``reload`` can take these: a model of the same shape, or an adapter of one.
 
         An adapter needs an engine that was opened on one of at least its rank (as vLLM rounds it).
+
+        Raises:
+            ValueError: It is an adapter of a kind that vLLM cannot apply.
         """
         if architecture(weights) != self._architecture:
             return False
-        if not is_adapter(weights):
-            return True
-        return adapter_rank(weights) <= self._max_lora_rank
+        needed = lora_arguments(weights).get("max_lora_rank", 0)
+        return bool(needed <= self._max_lora_rank)
 
     def reload(self, weights: str) -> None:
         """Compute with other weights from now on, in the process that is there; wakes it up.

@@ -46,8 +46,10 @@ class Worker:
         from vllm import LLM
         from vllm.platforms import current_platform
 
-        self.on_cpu = current_platform.is_cpu()
-        arguments, sleep_level = _for_this_machine(config, on_cpu=self.on_cpu)
+        on_cpu = current_platform.is_cpu()
+        # vLLM on the CPU dies of two prompts to score where adapters are possible (0.32).
+        self.scores_alone = on_cpu and bool(config.arguments.get("enable_lora"))
+        arguments, sleep_level = _for_this_machine(config, on_cpu=on_cpu)
         llm = LLM(model=base_of(config.weights), **arguments)
         self.engine = llm.llm_engine
         self.weights = LoadedWeights(llm, config.weights, sleep_level)
@@ -112,9 +114,7 @@ class Worker:
         return bool(running)
 
     def _limit(self, work: Work) -> int:
-        """Requests at once: vLLM on the CPU dies of two prompts to score with an adapter."""
-        alone = self.on_cpu and self.weights.adapter is not None and isinstance(work, Scoring)
-        return 1 if alone else self.max_in_flight
+        return 1 if self.scores_alone and isinstance(work, Scoring) else self.max_in_flight
 
 
 def _for_this_machine(config: Config, *, on_cpu: bool) -> tuple[dict[str, Any], int]:

@@ -10,7 +10,8 @@ from tiny import save_tiny_model
 
 from promptcot.configs import to_config
 from promptcot.engines import HFEngine, KeptEngine, ScriptedEngine
-from promptcot.protocols import Engine, Opener, Request, Sampling, ScoreRequest, Target
+from promptcot.protocols import Engine, Request, Sampling, ScoreRequest, Target
+from promptcot.recipes import Annotate, Rationales
 
 OPEN = partial(HFEngine, dtype="float32", device="cpu")
 REQUESTS = [ScoreRequest("hello", Target(((" you",),)))]
@@ -101,6 +102,16 @@ def test_one_user_at_a_time_and_none_after_closing(kept):
 
 def test_keeping_an_engine_decides_nothing_of_what_it_answers():
     kept = KeptEngine(OPEN)
-    assert isinstance(kept, Opener)
     assert to_config(kept, deciding=True) == to_config(OPEN, deciding=True)
     assert to_config(kept)["init_args"] == {"engine": to_config(OPEN)}
+    assert to_config(kept)["class_path"] == "promptcot.engines.KeptEngine"
+
+
+def test_the_end_of_a_fit_is_its_end(kept, log):
+    from callbacks import RefreshTrainingSet
+
+    callback = RefreshTrainingSet(Rationales("q", engine=kept, sampling=Sampling(temperature=0.0)))
+    kept("q0").close()
+    callback.teardown(None, None, "fit")
+    assert log[-1] == "close"
+    RefreshTrainingSet(Annotate(engine=HFEngine)).teardown(None, None, "fit")

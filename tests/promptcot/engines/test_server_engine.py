@@ -1032,7 +1032,7 @@ def test_vllm_takes_other_weights_and_adapters_in_turn(embedded_weights: Path, t
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     other, adapter = tmp_path / "other", tmp_path / "adapter"
-    model = AutoModelForCausalLM.from_pretrained(embedded_weights, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(embedded_weights, dtype=torch.bfloat16)
     for layer in model.model.layers:
         layer.mlp.down_proj.weight.data.mul_(0.9)
     model.save_pretrained(other)
@@ -1046,7 +1046,7 @@ def test_vllm_takes_other_weights_and_adapters_in_turn(embedded_weights: Path, t
     }
     flags = ("--enable-lora", "--max-lora-rank", "8")
     with vllm_served(embedded_weights, tmp_path / "log", *flags, settings=settings) as url:
-        for folder in (other, adapter, embedded_weights, adapter, other):
+        for folder in (other, adapter, embedded_weights):
             with closing(HFEngine(str(folder), "float32", "cpu")) as plain:
                 [(_, [expected])] = plain.score([request])
             with closing(reloading(url, folder, tokenizer=str(embedded_weights))) as subject:

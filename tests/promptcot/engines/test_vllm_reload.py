@@ -20,7 +20,7 @@ from promptcot.tokens import encode_piece, end_token
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.slow,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         find_spec("vllm") is None, reason="vLLM is not installed: make setup installs it"
     ),
@@ -47,7 +47,7 @@ def other(embedded_weights, tmp_path_factory):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = tmp_path_factory.mktemp("other")
-    model = AutoModelForCausalLM.from_pretrained(embedded_weights, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(embedded_weights, dtype=torch.bfloat16)
     for layer in model.model.layers:
         layer.mlp.down_proj.weight.data.mul_(0.9)
     model.save_pretrained(folder)
