@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.packed import EvaluationBatches, TrainingBatches
+from promptcot.adapters import tokenizer_folder
 from promptcot.corpora import Corpus, read_corpus
 from promptcot.fingerprints import fingerprint
 from promptcot.prompts import PromptFormat, rationale_target
@@ -137,7 +138,9 @@ class AnnotationDataModule(LightningDataModule, ABC):
         from transformers import AutoTokenizer
 
         check_weights(self.weights)
-        tokenizer = AutoTokenizer.from_pretrained(self.weights, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer_folder(self.weights), trust_remote_code=False
+        )
         seeds = read_corpus(corpus)
         annotations = seeds.annotations
         if bare := len(seeds.problems) - len(annotations):
