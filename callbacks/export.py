@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from modules.adapters import is_adapted
+from modules.zero import trained_parameters
 from promptcot.adapters import tokenizer_folder
 
 PREFIX = "policy.lm."
@@ -63,6 +64,8 @@ def whole_state(trainer: Trainer, module: LightningModule) -> Mapping[str, Any]:
             full_state_dict=True, cpu_offload=True, ignore_frozen_params=True
         )
         return get_model_state_dict(module, options=options)
+    if isinstance(trainer.strategy, DeepSpeedStrategy):
+        return trained_parameters(module, trainer.is_global_zero)
     return trainer.strategy.lightning_module_state_dict()
 
 

@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric
 
 from modules.adapters import LoRA, adapt, is_adapted, load_base, trained
 from modules.strategies import shard
+from modules.zero import prepare, sliced_loading, whole_parameters
 from promptcot.batches import TokenBatch
 from promptcot.likelihood import TargetLogprobs, by_segment
 from promptcot.protocols import SegmentLogprobs
@@ -56,12 +57,16 @@ class LMModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         check_weights(self.weights)
+        prepare(self.trainer.strategy)
 
     def configure_model(self) -> None:
         if hasattr(self, "policy"):  # Lightning calls this hook once per stage
             return
-        lm = load_base(self.weights, self.adapter, str(self.trainer.precision))
-        lm = adapt(lm, self.weights, self.adapter)
+        strategy = self.trainer.strategy
+        with sliced_loading(strategy):
+            lm = load_base(self.weights, self.adapter, str(self.trainer.precision))
+        with whole_parameters(strategy):
+            lm = adapt(lm, self.weights, self.adapter)
         if self.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         self.strict_loading = not is_adapted(lm)  # checkpoints go without a frozen base

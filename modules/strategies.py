@@ -7,6 +7,7 @@ configuration here does, and it does not run on a CPU.
 from __future__ import annotations
 
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,14 @@ def check_strategy(name: str) -> None:
 
     Raises:
         ValueError: It is torch's first FSDP.
+        ImportError: It is DeepSpeed, which is not installed.
     """
+    if "deepspeed" in name.lower() and find_spec("deepspeed") is None:
+        raise ImportError(
+            f"the strategy {name} needs the package deepspeed, which is not installed: "
+            "DS_BUILD_OPS=0 .venv/bin/python -m pip install -c constraints.txt "
+            "--no-build-isolation deepspeed, or use --trainer.strategy fsdp2"
+        )
     if name.rpartition(".")[2] in FIRST_FSDP:
         raise ValueError(
             f"the strategy {name} cannot clip a gradient by its norm, which this fit does: "
