@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 
 from modules.adapters import LoRA, adapt, is_adapted, load_base, trained
 from modules.strategies import shard
-from modules.zero import prepare, sliced_loading, whole_parameters
+from modules.zero import divide_once, prepare, sliced_loading, whole_parameters
 from promptcot.batches import TokenBatch
 from promptcot.likelihood import TargetLogprobs, by_segment
 from promptcot.protocols import SegmentLogprobs
@@ -79,6 +79,9 @@ class LMModule(LightningModule):
             names = trained(self)
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: state[name] for name in state if name in names}
+
+    def on_train_start(self) -> None:
+        divide_once(self.trainer.strategy)
 
     def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
         # dropout, where there is any, draws the same whether or not the fit was interrupted

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
@@ -24,6 +25,16 @@ def prepare(strategy: Strategy) -> None:
     strategy.config.setdefault("train_micro_batch_size_per_gpu", 1)
     # The optimizer is the YAML's, also where its states live in the memory of the host.
     strategy.config.setdefault("zero_force_ds_cpu_optimizer", False)
+
+
+def divide_once(strategy: Strategy) -> None:
+    """Let only Lightning divide a loss by the micro-batches of a step. Called before training.
+
+    DeepSpeed's engine would divide it once more, which a clipped gradient hides.
+    """
+    if isinstance(strategy, DeepSpeedStrategy):
+        engine = strategy.deepspeed_engine
+        engine.backward = partial(engine.backward, scale_wrt_gas=False)
 
 
 @contextmanager

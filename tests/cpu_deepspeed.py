@@ -5,7 +5,8 @@ Named in YAML as ``cpu_deepspeed.CPUDeepSpeed``, with this folder on PYTHONPATH.
 
 from __future__ import annotations
 
-import deepspeed.comm.torch
+from importlib import import_module
+
 import torch
 from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
@@ -25,7 +26,8 @@ class CPUDeepSpeed(DeepSpeedStrategy):
         DDPStrategy.setup_environment(self)
 
     def setup_distributed(self) -> None:
-        deepspeed.comm.torch.build_shm_op = lambda: None  # it would be compiled, for a minute
+        backend = import_module("deepspeed.comm.torch")
+        backend.build_shm_op = lambda: None  # it would be compiled, for a minute
         reset_seed()
         self.set_world_ranks()
         self._init_deepspeed_distributed()

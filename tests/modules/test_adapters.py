@@ -49,14 +49,14 @@ class BlowAt(Callback):
             raise Blow(max(sizes, default=0))
 
 
-def fit(weights, corpus, folder, adapter=SMALL, blow_at=-1, seed=1, precision="32-true"):
+def fit(weights, corpus, folder, adapter=SMALL, blow_at=-1, seed=1):
     """Two epochs of two steps, or the rest of them; the module that was trained."""
     torch.manual_seed(seed)
     module = MStepModule(str(weights), OPTIMIZER, adapter=adapter)
     saver = SaveProgress()
     trainer = Trainer(
         accelerator="cpu",
-        precision=precision,
+        precision="bf16-mixed" if adapter and adapter.base == "nf4" else "32-true",
         max_epochs=2,
         accumulate_grad_batches=2,
         gradient_clip_val=1.0,
@@ -117,7 +117,9 @@ def test_the_exported_folder_gives_peft_the_trainers_logits(tiny_model, corpus, 
     assert settings["base_model_name_or_path"] == str(tiny_model)
     kept = module.policy.lm.get_base_model().config
     plain = AutoModelForCausalLM.from_pretrained(
-        tiny_model, quantization_config=getattr(kept, "quantization_config", None)
+        tiny_model,
+        dtype=module.policy.lm.dtype,
+        quantization_config=getattr(kept, "quantization_config", None),
     )
     loaded = PeftModel.from_pretrained(
         plain, folder
@@ -126,9 +128,7 @@ def test_the_exported_folder_gives_peft_the_trainers_logits(tiny_model, corpus, 
 
 
 def test_a_four_bit_base_learns_too(tiny_model, corpus, tmp_path):
-    module = fit(
-        tiny_model, corpus, tmp_path, LoRA(rank=4, alpha=8, base="nf4"), precision="bf16-mixed"
-    )
+    module = fit(tiny_model, corpus, tmp_path, LoRA(rank=4, alpha=8, base="nf4"))
     layer = module.policy.lm.get_decoder().layers[0].mlp.up_proj.base_layer
     assert layer.weight.dtype == torch.uint8
     assert layer.compute_dtype == torch.bfloat16
