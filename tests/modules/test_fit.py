@@ -174,22 +174,6 @@ def fit_by_command(tiny_model, corpus, folder, strategy, devices):
 
 
 @pytest.mark.slow
-def test_two_processes_step_as_one_whichever_strategy_they_share(tiny_model, corpus, tmp_path):
-    for name, strategy, devices in (("1", "auto", "1"), ("ddp", "ddp", "2"), ("2", "fsdp2", "2")):
-        ended = fit_by_command(tiny_model, corpus, tmp_path / name, strategy, devices)
-        assert ended.returncode == 0, ended.stderr
-    start = load_file(tiny_model / "model.safetensors")
-    one, ddp, fsdp2 = (
-        load_file(tmp_path / name / "weights" / "model.safetensors") for name in ("1", "ddp", "2")
-    )
-    for name, value in one.items():
-        assert_close(ddp[name], value, atol=1e-6, rtol=1e-5)
-        assert_close(fsdp2[name], value, atol=1e-6, rtol=1e-5)
-    assert one.keys() == fsdp2.keys()
-    assert not torch.equal(one["model.norm.weight"], start["model.norm.weight"])
-
-
-@pytest.mark.slow
 def test_a_sharded_fit_that_was_killed_goes_on_bit_for_bit(tiny_model, corpus, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     ended = fit_by_command(tiny_model, corpus, whole, "fsdp2", "2")
