@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 
 from modules.adapters import LoRA, adapt, is_adapted, load_base, trained
 from modules.strategies import shard
-from modules.zero import divide_once, prepare, sliced_loading, whole_parameters
+from modules.zero import check_base, divide_once, prepare, sliced_loading, whole_parameters
 from promptcot.batches import TokenBatch
 from promptcot.likelihood import TargetLogprobs, by_segment
 from promptcot.protocols import SegmentLogprobs
@@ -58,6 +58,8 @@ class LMModule(LightningModule):
     def setup(self, stage: str) -> None:
         check_weights(self.weights)
         prepare(self.trainer.strategy)
+        if self.adapter is not None:
+            check_base(self.trainer.strategy, self.adapter.base)
 
     def configure_model(self) -> None:
         if hasattr(self, "policy"):  # Lightning calls this hook once per stage

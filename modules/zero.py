@@ -27,6 +27,23 @@ def prepare(strategy: Strategy) -> None:
     strategy.config.setdefault("zero_force_ds_cpu_optimizer", False)
 
 
+def check_base(strategy: Strategy, base: str) -> None:
+    """Refuse what would train on noise without a word.
+
+    Args:
+        strategy: Of the trainer.
+        base: What an adapter's frozen weights are kept in.
+
+    Raises:
+        ValueError: Four-bit weights would be sliced, which leaves their scales behind.
+    """
+    if base == "nf4" and _slices(strategy):
+        raise ValueError(
+            "DeepSpeed's stage 3 cannot slice a base model of four bits (adapter.base=nf4): "
+            "use --trainer.strategy fsdp2 or deepspeed_stage_2, or --model.adapter.base bfloat16"
+        )
+
+
 def divide_once(strategy: Strategy) -> None:
     """Let only Lightning divide a loss by the micro-batches of a step. Called before training.
 
