@@ -114,8 +114,8 @@ def check_strategy(name: str) -> None:
     if "deepspeed" in name.lower() and find_spec("deepspeed") is None:
         raise ImportError(
             f"the strategy {name} needs the package deepspeed, which is not installed: "
-            "DS_BUILD_OPS=0 .venv/bin/python -m pip install -c constraints.txt "
-            "--no-build-isolation deepspeed, or use --trainer.strategy fsdp2"
+            "`.venv/bin/python -m pip install -c constraints.txt deepspeed` installs it; "
+            "--trainer.strategy fsdp2 does without"
         )
     if name.rpartition(".")[2] in FIRST_FSDP:
         raise ValueError(
