@@ -74,7 +74,7 @@ def load_base(weights: str, lora: LoRA | None, precision: str) -> PreTrainedMode
     for module in lm.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # on such a CPU the first evaluation would round the scales to bfloat16, for good
-            module.support_avx512bf16_for_cpu = False
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     return lm
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TypeGuard
 
 import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
@@ -114,5 +115,5 @@ def trained_parameters(module: nn.Module, keep: bool) -> dict[str, Tensor]:
     return state
 
 
-def _slices(strategy: Strategy) -> bool:
+def _slices(strategy: Strategy) -> TypeGuard[DeepSpeedStrategy]:
     return isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3
