@@ -49,6 +49,8 @@ def main(args: Sequence[str]) -> None:
     from promptcot.children import die_with_parent
 
     die_with_parent()
+    # where it is installed, transformers imports it, and on a CPU it would say so to stdout
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno > logging.WARNING)
     # New memory pages are dear on virtual machines: torch on the CPU asks for huge ones.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

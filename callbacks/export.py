@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+from modules.adapters import is_adapted
+from modules.zero import trained_parameters
+from promptcot.adapters import tokenizer_folder
 
 PREFIX = "policy.lm."
 
@@ -33,16 +37,16 @@ class ExportWeights(Callback):
 
 
 def export_weights(trainer: Trainer, module: LightningModule, folder: Path) -> None:
-    """Gather the policy on rank 0 and save it with its tokenizer. Every rank must call this."""
-    from transformers import AutoTokenizer
+    """Gather the policy on rank 0 and save it with its tokenizer. Every rank must call this.
 
+    Of a policy that is a base model with an adapter, the adapter alone is saved, as PEFT does.
+    """
     state = whole_state(trainer, module)
     if trainer.is_global_zero:
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         weights = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
-        module.policy.lm.save_pretrained(partial, state_dict=weights)  # type: ignore[union-attr, operator]
-        AutoTokenizer.from_pretrained(module.weights).save_pretrained(partial)
+        _save(module, partial, weights)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(partial, folder)
@@ -50,9 +54,27 @@ def export_weights(trainer: Trainer, module: LightningModule, folder: Path) -> N
 
 
 def whole_state(trainer: Trainer, module: LightningModule) -> Mapping[str, Any]:
-    """The whole state of a module on rank 0, however it is sharded. Every rank must call this."""
+    """What is trained of a module, whole and on rank 0, however it is sharded.
+
+    Every rank must call this.
+    """
     if isinstance(trainer.strategy, ModelParallelStrategy):
         # the strategy's own way gives the shards where checkpoints are written as shards
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        options = StateDictOptions(
+            full_state_dict=True, cpu_offload=True, ignore_frozen_params=True
+        )
         return get_model_state_dict(module, options=options)
+    if isinstance(trainer.strategy, DeepSpeedStrategy):
+        return trained_parameters(module, trainer.is_global_zero)
     return trainer.strategy.lightning_module_state_dict()
+
+
+def _save(module: LightningModule, folder: Path, state: Mapping[str, Any]) -> None:
+    from transformers import AutoTokenizer
+
+    lm: Any = module.policy.lm  # type: ignore[union-attr]
+    # PEFT would else look for the embeddings of a base model on the hub
+    options = {"save_embedding_layers": False} if is_adapted(lm) else {}
+    lm.save_pretrained(folder, state_dict=state, **options)
+    tokenizer = tokenizer_folder(module.weights)  # type: ignore[arg-type]
+    AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False).save_pretrained(folder)

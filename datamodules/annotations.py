@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.packed import E, EvaluationBatches, TrainingBatches
+from promptcot.adapters import tokenizer_folder
 from promptcot.batches import pack
 from promptcot.corpora import Corpus, read_corpus
 from promptcot.fingerprints import fingerprint
@@ -148,7 +149,9 @@ class AnnotationDataModule(LightningDataModule, ABC):
         from transformers import AutoTokenizer
 
         check_weights(self.weights)
-        tokenizer = AutoTokenizer.from_pretrained(self.weights, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer_folder(self.weights), trust_remote_code=False
+        )
         seeds = read_corpus(corpus)
         annotations = seeds.annotations
         if bare := len(seeds.problems) - len(annotations):

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from datamodules.annotations import RationaleDataModule
 from datamodules.figures import log_figures
 from datamodules.packed import EvaluationBatches, TrainingBatches
+from promptcot.adapters import tokenizer_folder
 from promptcot.corpora import Corpus, read_json_rows
 from promptcot.fingerprints import fingerprint
 from promptcot.policy_gradient import Baseline, sampler_mismatch
@@ -62,7 +63,9 @@ class RolloutDataModule(RationaleDataModule):
         """The sampled sequences, compared with their groups; then those that are not too long."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self.weights, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer_folder(self.weights), trust_remote_code=False
+        )
         rollouts = [
             self._rollout(tokenizer, row, place) for place, row in read_rollouts(corpus.path)
         ]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from random import Random
+from typing import Any
+
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
@@ -9,9 +13,11 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
+from modules.adapters import LoRA, adapt, is_adapted, load_base, trained
 from modules.strategies import shard
+from modules.zero import check_base, divide_once, prepare, sliced_loading, whole_parameters
 from promptcot.batches import TokenBatch
-from promptcot.likelihood import TargetLogprobs, by_segment, load_causal_lm
+from promptcot.likelihood import TargetLogprobs, by_segment
 from promptcot.protocols import SegmentLogprobs
 from promptcot.weights import check_weights
 
@@ -28,6 +34,8 @@ class LMModule(LightningModule):
         weights: Folder (or hub name) of the weights to start from.
         optimizer: Called with the trainable parameters.
         gradient_checkpointing: Trade a second forward pass for activation memory.
+        adapter: Train a LoRA instead of all weights. Where ``weights`` is the folder of one, it
+            is that one which is trained, with or without this.
     """
 
     name: str
@@ -39,27 +47,49 @@ class LMModule(LightningModule):
         weights: str,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         gradient_checkpointing: bool = False,
+        adapter: LoRA | None = None,
     ) -> None:
         super().__init__()
         self.weights = weights
         self.optimizer = optimizer
         self.gradient_checkpointing = gradient_checkpointing
+        self.adapter = adapter
         self.held_out_loss = MeanMetric()
 
     def setup(self, stage: str) -> None:
         check_weights(self.weights)
+        prepare(self.trainer.strategy)
+        if self.adapter is not None:
+            check_base(self.trainer.strategy, self.adapter.base)
 
     def configure_model(self) -> None:
         if hasattr(self, "policy"):  # Lightning calls this hook once per stage
             return
-        # float32: at the paper's rates an update is smaller than half a step of bfloat16 and
-        # would round away; trainer.precision bf16-mixed computes in bfloat16 all the same.
-        lm = load_causal_lm(self.weights, torch.float32)
+        strategy = self.trainer.strategy
+        with sliced_loading(strategy):
+            lm = load_base(self.weights, self.adapter, str(self.trainer.precision))
+        with whole_parameters(strategy):
+            lm = adapt(lm, self.weights, self.adapter)
         if self.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
+        self.strict_loading = not is_adapted(lm)  # checkpoints go without a frozen base
         policy = TargetLogprobs(lm).train()  # transformers hands it over in eval mode
         shard(policy, self.device_mesh)
         self.policy = policy
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not self.strict_loading:
+            names = trained(self)
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: state[name] for name in state if name in names}
+
+    def on_train_start(self) -> None:
+        divide_once(self.trainer.strategy)
+
+    def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
+        # dropout, where there is any, draws the same whether or not the fit was interrupted
+        place = (self.trainer.current_epoch, batch_idx, self.trainer.global_rank)
+        torch.manual_seed(_seed(*place))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer(p for p in self.parameters() if p.requires_grad)
@@ -99,3 +129,8 @@ class LMModule(LightningModule):
         if len(nll):
             self.held_out_loss.update(nll.mean(), weight=len(nll))
         self.log(f"{self.name}/{quantity}", self.held_out_loss, prog_bar=True, batch_size=len(nll))
+
+
+def _seed(*place: int) -> int:
+    """Of one micro-batch of one rank."""
+    return Random(f"{os.environ.get('PL_GLOBAL_SEED', 0)}/{place}").getrandbits(63)

@@ -7,14 +7,28 @@ configuration here does, and it does not run on a CPU.
 from __future__ import annotations
 
 from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
+from modules.adapters import trained
 from promptcot.likelihood import TargetLogprobs
 
+METADATA = "meta.pt"
+"""Lightning's name of what is no tensor in a checkpoint of shards."""
 FIRST_FSDP = ("fsdp", "fsdp_cpu_offload", "FSDPStrategy")
 
 
@@ -42,6 +56,38 @@ class FSDP2Strategy(ModelParallelStrategy):
             timeout=timeout,
         )
 
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        whole = not self._save_distributed_checkpoint
+        options = StateDictOptions(
+            full_state_dict=whole, cpu_offload=True, ignore_frozen_params=True
+        )
+        return get_model_state_dict(self._whole_module, options=options)
+
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Lightning's own wants frozen weights too, which a checkpoint does not have."""
+        path = Path(self.broadcast(checkpoint_path))
+        if not (path / METADATA).is_file():
+            return super().load_checkpoint(checkpoint_path, weights_only)
+        module = self._whole_module
+        options = StateDictOptions(ignore_frozen_params=True)
+        names = trained(module)
+        found = get_model_state_dict(module, options=options)
+        state = {"state_dict": {name: found[name] for name in found if name in names}}
+        load(state, checkpoint_id=path)
+        module.load_state_dict(state["state_dict"], strict=False)
+        for number, optimizer in enumerate(self.optimizers):
+            of = {f"optimizer_{number}": get_optimizer_state_dict(module, optimizer)}
+            load(of, checkpoint_id=path)
+            set_optimizer_state_dict(module, optimizer, of[f"optimizer_{number}"])
+        return dict(torch.load(path / METADATA, weights_only=weights_only))
+
+    @property
+    def _whole_module(self) -> nn.Module:
+        assert self.model is not None
+        return self.model
+
     def setup_environment(self) -> None:
         # Lightning's "auto" would split every layer over the devices of a node
         self._tensor_parallel_size = 1
@@ -63,7 +109,14 @@ def check_strategy(name: str) -> None:
 
     Raises:
         ValueError: It is torch's first FSDP.
+        ImportError: It is DeepSpeed, which is not installed.
     """
+    if "deepspeed" in name.lower() and find_spec("deepspeed") is None:
+        raise ImportError(
+            f"the strategy {name} needs the package deepspeed, which is not installed: "
+            "`.venv/bin/python -m pip install -c constraints.txt deepspeed` installs it; "
+            "--trainer.strategy fsdp2 does without"
+        )
     if name.rpartition(".")[2] in FIRST_FSDP:
         raise ValueError(
             f"the strategy {name} cannot clip a gradient by its norm, which this fit does: "

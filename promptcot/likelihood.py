@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from promptcot import attention
 from promptcot.adapters import base_of, is_adapter
@@ -21,7 +22,11 @@ CHUNK = 1024
 """Target tokens whose logits are in memory at once."""
 
 
-def load_causal_lm(weights: str, dtype: torch.dtype | str) -> PreTrainedModel:
+def load_causal_lm(
+    weights: str,
+    dtype: torch.dtype | str,
+    quantization: QuantizationConfigMixin | None = None,
+) -> PreTrainedModel:
     """The model in a folder (or of a hub name), with packed attention. Runs no code of theirs.
 
     An adapter's folder gives its base with the adapter merged into the weights.
@@ -30,6 +35,7 @@ def load_causal_lm(weights: str, dtype: torch.dtype | str) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         base_of(weights),
         dtype=dtype,
+        quantization_config=quantization,
         attn_implementation=attention.NAME,
         trust_remote_code=False,
     )

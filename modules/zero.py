@@ -1,0 +1,119 @@
+"""DeepSpeed's ZeRO, by Lightning's own names: ``--trainer.strategy deepspeed_stage_2`` or ``_3``.
+
+Lightning runs it; here is what a module and its export need besides. At stage 3 every rank has a
+slice of each parameter, from the moment on at which the model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeGuard
+
+import torch
+from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
+from torch import Tensor, nn
+
+
+def prepare(strategy: Strategy) -> None:
+    """Settings that Lightning's configuration leaves open. Called before the model is built."""
+    if not isinstance(strategy, DeepSpeedStrategy):
+        return
+    strategy.exclude_frozen_parameters = True  # from checkpoints
+    assert isinstance(strategy.config, dict)
+    # Else Lightning asks for the training data to learn it, before there is a policy to make them.
+    strategy.config.setdefault("train_micro_batch_size_per_gpu", 1)
+    # The optimizer is the YAML's, also where its states live in the memory of the host.
+    strategy.config.setdefault("zero_force_ds_cpu_optimizer", False)
+
+
+def check_base(strategy: Strategy, base: str) -> None:
+    """Refuse what would train on noise without a word.
+
+    Args:
+        strategy: Of the trainer.
+        base: What an adapter's frozen weights are kept in.
+
+    Raises:
+        ValueError: Four-bit weights would be sliced, which leaves their scales behind.
+    """
+    if base == "nf4" and _slices(strategy):
+        raise ValueError(
+            "DeepSpeed's stage 3 cannot slice a base model of four bits (adapter.base=nf4): "
+            "use --trainer.strategy fsdp2 or deepspeed_stage_2, or --model.adapter.base bfloat16"
+        )
+
+
+def divide_once(strategy: Strategy) -> None:
+    """Let only Lightning divide a loss by the micro-batches of a step. Called before training.
+
+    DeepSpeed's engine would divide it once more, which a clipped gradient hides.
+    """
+    if isinstance(strategy, DeepSpeedStrategy):
+        engine = strategy.deepspeed_engine
+        engine.backward = partial(engine.backward, scale_wrt_gas=False)
+
+
+@contextmanager
+def sliced_loading(strategy: Strategy) -> Iterator[None]:
+    """Within it transformers loads a model slice by slice at stage 3.
+
+    Only within it: a model that one rank opens alone, as an engine, must stay whole.
+    """
+    if not _slices(strategy):
+        yield
+        return
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
+
+    kept = HfDeepSpeedConfig(strategy.config)  # transformers holds no more than a weak reference
+    try:
+        yield
+    finally:
+        unset_hf_deepspeed_config()
+        del kept
+
+
+@contextmanager
+def whole_parameters(strategy: Strategy) -> Iterator[None]:
+    """Within it new parameters are made whole at stage 3, so that they can be initialized.
+
+    DeepSpeed slices them when training starts, and gives every rank those of rank 0.
+    """
+    if not _slices(strategy):
+        yield
+        return
+    from deepspeed.runtime.zero.partition_parameters import (
+        restore_init_context,
+        shutdown_init_context,
+    )
+
+    shutdown_init_context()
+    try:
+        yield
+    finally:
+        restore_init_context()
+
+
+def trained_parameters(module: nn.Module, keep: bool) -> dict[str, Tensor]:
+    """What the optimizer trains, whole and in its own float32. Every rank must call this.
+
+    The module itself may hold it rounded to the precision it computes in.
+
+    Args:
+        module: Trained by DeepSpeed at any stage.
+        keep: Return it, on the CPU; the other ranks only take part.
+    """
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    state: dict[str, Tensor] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            value = safe_get_full_fp32_param(parameter)
+            if keep:
+                state[name] = value.to("cpu", torch.float32, copy=True)
+    return state
+
+
+def _slices(strategy: Strategy) -> TypeGuard[DeepSpeedStrategy]:
+    return isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3

@@ -1,0 +1,158 @@
+"""Every strategy steps as one process does, to the token, and goes on after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+CHECKOUT = Path(__file__).parents[2]
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(CHECKOUT / "tests"),
+    "DS_ACCELERATOR": "cpu",
+}
+ROWS = [
+    {"statement": "a" * n, "concepts": ["k", "l"], "rationale": "why " * n} for n in range(1, 9)
+]
+TRAINED = {
+    "all": ("--trainer.gradient_clip_val", "1.0"),
+    # no clipping, which would hide a wrong scale
+    "adapter": ("--model.adapter.rank", "4", "--model.adapter.alpha", "8"),
+}
+NAMES = {"all": "model.safetensors", "adapter": "adapter_model.safetensors"}
+FIT = {
+    "model": {
+        "init_args": {
+            # moves the weights by the gradient itself, and unlike Adam tells its scale
+            "optimizer": {
+                "class_path": "torch.optim.SGD",
+                "init_args": {"lr": 0.1, "momentum": 0.9},
+            }
+        }
+    },
+    "data": {"init_args": {"batch_size": 3}},  # eight micro-batches of a step: most are empty
+    "trainer": {
+        "accelerator": "cpu",
+        "precision": "32-true",
+        "max_epochs": 2,
+        "gradient_clip_val": None,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "logger": False,
+    },
+}
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="no deepspeed here")
+
+
+@pytest.fixture(scope="module")
+def start(tiny_model, tmp_path_factory):
+    """Folder of rows and overlays, which finished fits come to lie in as well."""
+    folder = tmp_path_factory.mktemp("start")
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (folder / "fit.yaml").write_text(yaml.safe_dump(FIT))
+    for stage in (1, 2, 3):
+        strategy = {"class_path": "cpu_deepspeed.CPUDeepSpeed", "init_args": {"stage": stage}}
+        overlay = {"trainer": {"strategy": strategy, "devices": 2}}
+        (folder / f"zero-{stage}.yaml").write_text(yaml.safe_dump(overlay))
+    for name, devices in (("auto", 1), ("ddp", 2), ("fsdp2", 2)):
+        overlay = {"trainer": {"strategy": name, "devices": devices}}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(overlay))
+    (folder / "model").symlink_to(tiny_model)
+    return folder
+
+
+def command(start, folder, strategy, trained):
+    configs = ("configs/cold_start_p.yaml", start / "fit.yaml", start / f"{strategy}.yaml")
+    return [
+        *(sys.executable, "cli.py", "fit"),
+        *(part for config in configs for part in ("--config", str(config))),
+        *("--model.weights", str(start / "model"), "--data.weights", str(start / "model")),
+        *("--data.corpus.path", str(start / "rows.jsonl"), *TRAINED[trained]),
+        *("--trainer.default_root_dir", str(folder)),
+    ]
+
+
+def fit(start, folder, strategy, trained):
+    """The exported weights, and what the command said."""
+    ended = subprocess.run(
+        command(start, folder, strategy, trained),
+        cwd=CHECKOUT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return load_file(folder / "weights" / NAMES[trained]), ended.stderr
+
+
+def fitted(start, strategy, trained):
+    """The weights of a fit that nobody disturbed, once for all tests."""
+    folder = start / f"{strategy}-{trained}"
+    if not folder.exists():
+        fit(start, folder, strategy, trained)
+    return load_file(folder / "weights" / NAMES[trained])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "trained"),
+    [
+        ("ddp", "all"),
+        ("fsdp2", "all"),
+        ("fsdp2", "adapter"),
+        pytest.param("zero-1", "all", marks=needs_deepspeed),
+        pytest.param("zero-2", "all", marks=needs_deepspeed),
+        pytest.param("zero-3", "all", marks=needs_deepspeed),
+        pytest.param("zero-3", "adapter", marks=needs_deepspeed),
+    ],
+)
+def test_two_processes_step_by_the_gradient_of_one(start, strategy, trained):
+    one, two = (fitted(start, name, trained) for name in ("auto", strategy))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert_close(two[name], value, atol=2e-5, rtol=1e-5)
+    moved = load_file(start / "model" / "model.safetensors") if trained == "all" else {}
+    assert not any(torch.equal(one[name], value) for name, value in moved.items())
+    assert all(value.any() for value in one.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "trained"),
+    [
+        ("fsdp2", "adapter"),
+        pytest.param("zero-2", "all", marks=needs_deepspeed),
+        pytest.param("zero-3", "adapter", marks=needs_deepspeed),
+    ],
+)
+def test_a_fit_that_was_killed_goes_on_bit_for_bit(start, tmp_path, strategy, trained):
+    expected = fitted(start, strategy, trained)
+    with subprocess.Popen(
+        command(start, tmp_path, strategy, trained),
+        cwd=CHECKOUT,
+        env=ENVIRONMENT,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as child:
+        while not (tmp_path / "progress" / "latest.json").exists():
+            assert child.poll() is None
+            time.sleep(0.01)
+        os.killpg(child.pid, signal.SIGKILL)
+    found, said = fit(start, tmp_path, strategy, trained)
+    assert "going on with the interrupted fit" in said
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name

@@ -1,0 +1,59 @@
+"""The overlays of configs/strategy, and what is said where a strategy cannot be had."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import cli
+from modules.strategies import check_strategy
+
+CHECKOUT = Path(__file__).parents[2]
+OVERLAYS = sorted((CHECKOUT / "configs" / "strategy").glob("*.yaml"))
+CLASSES = {
+    "ddp": "DDPStrategy",
+    "fsdp2": "FSDP2Strategy",
+    "deepspeed_stage_2": "DeepSpeedStrategy",
+    "deepspeed_stage_3": "DeepSpeedStrategy",
+}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+def test_each_overlay_completes_a_fit(overlay, monkeypatch, capsys):
+    monkeypatch.chdir(CHECKOUT)
+    configs = ("--config", "configs/e_step.yaml", "--config", str(overlay))
+    adapter = ("--model.adapter.rank", "8", "--model.adapter.base", "bfloat16")
+    monkeypatch.setattr(sys, "argv", ["cli.py", "fit", *configs, *adapter, "--print_config"])
+    with pytest.raises(SystemExit) as ended:
+        cli.train()
+    assert not ended.value.code
+    printed = capsys.readouterr().out
+    config = yaml.safe_load(printed[printed.index("seed_everything:") :])
+    assert config["trainer"]["strategy"]["class_path"].endswith("." + CLASSES[overlay.stem])
+    assert config["trainer"]["gradient_clip_val"] == 1.0
+    assert config["model"]["init_args"]["adapter"]["rank"] == 8
+    assert config["model"]["init_args"]["adapter"]["target_modules"] == "all-linear"
+
+
+def test_all_overlays_are_tested():
+    assert {path.stem for path in OVERLAYS} == set(CLASSES)
+
+
+def test_a_missing_deepspeed_is_told_with_its_cure(monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    with pytest.raises(ImportError, match=r"needs the package deepspeed.* pip install"):
+        check_strategy("deepspeed_stage_2")
+    check_strategy("fsdp2")
+
+
+def test_a_four_bit_base_is_refused_where_it_would_be_sliced():
+    pytest.importorskip("deepspeed")
+    from cpu_deepspeed import CPUDeepSpeed
+
+    from modules.zero import check_base
+
+    with pytest.raises(ValueError, match=r"stage 3 cannot slice .* use --trainer\.strategy fsdp2"):
+        check_base(CPUDeepSpeed(stage=3), "nf4")
+    check_base(CPUDeepSpeed(stage=3), "bfloat16")
+    check_base(CPUDeepSpeed(stage=2), "nf4")
