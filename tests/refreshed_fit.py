@@ -74,8 +74,9 @@ def arguments(
         recipe["init_args"]["sampling"] = {"n": 4, "max_tokens": max_tokens}
         recipe["init_args"]["reference_model"] = str(start / "q" / "weights")
         refresh["every_n_epochs"] = 2
+        optimizer = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}}
         settings["model"] = {
-            "init_args": {**FIT["model"]["init_args"], "estimator": {"kl_coefficient": 0.05}}
+            "init_args": {"optimizer": optimizer, "estimator": {"kl_coefficient": 0.05}}
         }
         settings["data"] = {"init_args": {"batch_size": 8}}
         settings["trainer"] |= {"max_epochs": 4, "logger": True}
@@ -95,7 +96,12 @@ def command(given: list[str], folder: Path) -> list[str]:
     return [sys.executable, "cli.py", "fit", *given, "--trainer.default_root_dir", str(folder)]
 
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(CHECKOUT / "tests"),  # for cpu_deepspeed
+    "DS_ACCELERATOR": "cpu",
+}
 
 
 def fit(given: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -128,5 +134,6 @@ def killed_at(moment: Path, given: list[str], folder: Path) -> None:
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
-    """What a fit exported."""
-    return load_file(folder / "weights" / "model.safetensors")
+    """What a fit exported, a model or an adapter."""
+    [file] = (folder / "weights").glob("*model.safetensors")
+    return load_file(file)

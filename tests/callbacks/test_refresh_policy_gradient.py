@@ -2,6 +2,7 @@
 
 import json
 import math
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -47,14 +48,39 @@ def test_two_rounds_of_two_epochs_are_made_and_their_old_policies_kept(whole):
     assert sorted(map(len, kept)) == sorted(sampled)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_processes_end_with_the_weights_of_one(whole, start, tmp_path, strategy):
-    more = ("--trainer.strategy", strategy, "--trainer.devices", "2")
-    ended = fit(arguments(start, *more, policy_gradient=True), tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    of_two = weights(tmp_path)
-    for name, value in weights(whole).items():
+TWO = ("--trainer.devices", "2", "--trainer.strategy")
+DEEPSPEED = ("cpu_deepspeed.CPUDeepSpeed", "--trainer.strategy.stage", "3")
+ADAPTER = ("--model.adapter.rank", "4", "--model.adapter.alpha", "8")
+
+
+def assert_same_weights(found, expected):
+    of_two, of_one = weights(found), weights(expected)
+    assert of_two.keys() == of_one.keys()
+    for name, value in of_one.items():
         torch.testing.assert_close(of_two[name], value, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("strategy", [("ddp",), ("fsdp2",), DEEPSPEED], ids=lambda s: s[0])
+def test_two_processes_end_with_the_weights_of_one(whole, start, tmp_path, strategy):
+    if strategy == DEEPSPEED and find_spec("deepspeed") is None:
+        pytest.skip("no deepspeed here")
+    ended = fit(arguments(start, *TWO, *strategy, policy_gradient=True), tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert_same_weights(tmp_path, whole)
+
+
+def test_of_an_adapter_each_round_is_made_by_the_adapter_as_it_is(start, tmp_path):
+    for name, more in (("one", ()), ("two", (*TWO, "fsdp2"))):
+        given = arguments(start, *ADAPTER, *more, policy_gradient=True)
+        ended = fit(given, tmp_path / name)
+        assert ended.returncode == 0, ended.stderr
+    assert_same_weights(tmp_path / "two", tmp_path / "one")
+    manifests = [
+        json.loads((tmp_path / "one" / "rounds" / f"round-{n}" / "manifest.json").read_text())
+        for n in range(2)
+    ]
+    policies = {manifest["settings"]["rationale_model"] for manifest in manifests}
+    assert len(policies) == 2
 
 
 def test_a_fit_killed_in_the_second_epoch_of_a_round_ends_with_the_undisturbed_weights(
