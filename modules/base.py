@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
 from modules.adapters import LoRA, adapt, is_adapted, load_base, trained
+from modules.step_means import StepMeans
 from modules.strategies import shard
 from modules.zero import check_base, divide_once, prepare, sliced_loading, whole_parameters
 from promptcot.batches import TokenBatch
@@ -55,6 +57,7 @@ class LMModule(LightningModule):
         self.gradient_checkpointing = gradient_checkpointing
         self.adapter = adapter
         self.held_out_loss = MeanMetric()
+        self.step_means = StepMeans()
 
     def setup(self, stage: str) -> None:
         check_weights(self.weights)
@@ -98,6 +101,19 @@ class LMModule(LightningModule):
         """Negative log-probability of each target token in nats, [N] float32."""
         logprobs: Tensor = self.policy(batch)
         return -logprobs
+
+    def log_means(self, values: Mapping[str, Tensor], batch_idx: int) -> None:
+        """Log the means over an optimizer step's tokens, once it is whole.
+
+        Args:
+            values: Of a micro-batch's tokens, [N] each, by quantity; ``loss`` is in the progress
+                bar.
+            batch_idx: Number of the micro-batch in its epoch.
+        """
+        self.step_means.add(values)
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            for quantity, mean in self.step_means.take(self.trainer).items():
+                self.log(f"{self.name}/{quantity}", mean, prog_bar=quantity == "loss")
 
     def score(self, batch: TokenBatch) -> list[SegmentLogprobs]:
         """Each sequence's log-probabilities as of now, by segment; for use between epochs.

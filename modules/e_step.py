@@ -48,18 +48,17 @@ class EStepModule(LMModule):
 
     def training_step(self, batch: TokenBatch | RolloutBatch, batch_idx: int) -> Tensor:
         if isinstance(batch, RolloutBatch):
-            return self._policy_gradient(batch)
+            return self._policy_gradient(batch, batch_idx)
         if self.estimator is not None:
             raise ValueError(
                 "the estimator is a policy gradient, which learns from rollouts: set data to "
                 "class_path datamodules.RolloutDataModule (and the recipe to Rollouts)"
             )
         nll = self.nll(batch)
-        if len(nll):
-            self.log("e_step/loss", nll.mean(), prog_bar=True, batch_size=len(nll))
+        self.log_means({"loss": nll}, batch_idx)
         return nll.sum() / batch.denominator
 
-    def _policy_gradient(self, batch: RolloutBatch) -> Tensor:
+    def _policy_gradient(self, batch: RolloutBatch, batch_idx: int) -> Tensor:
         if self.estimator is None:
             raise ValueError(
                 "the data are rollouts, good and bad ones, and the estimator is null, which would "
@@ -68,8 +67,5 @@ class EStepModule(LMModule):
             )
         logprobs = -self.nll(batch.sequences)
         loss, figures = self.estimator.loss(logprobs, batch)
-        if count := len(loss):
-            self.log("e_step/loss", loss.mean(), prog_bar=True, batch_size=count)
-            for name, values in figures.items():
-                self.log(f"e_step/{name}", values.mean(), batch_size=count)
+        self.log_means({"loss": loss, **figures}, batch_idx)
         return loss.sum() / batch.sequences.denominator

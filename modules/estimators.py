@@ -72,7 +72,7 @@ class PolicyGradient:
         Raises:
             ValueError: A divergence is asked for and the rollouts have no reference.
         """
-        figures = {"entropy": -logprobs.detach()}
+        figures = {"entropy": -logprobs.detach(), "kl": logprobs.new_zeros(0)}
         advantages, penalty = batch.advantages, torch.zeros_like(logprobs)
         if len(batch.reference_logprobs) == len(logprobs):
             penalty = self.kl_coefficient * kl_estimate(logprobs, batch.reference_logprobs, self.kl)

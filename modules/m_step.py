@@ -22,10 +22,10 @@ class MStepModule(LMModule):
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         nll = self.nll(batch)
-        if len(nll):
-            self.log("m_step/loss", nll.mean(), prog_bar=True, batch_size=len(nll))
-        for name, segment in (("rationale_nll", RATIONALE), ("problem_nll", PROBLEM)):
-            part = nll[batch.segments == segment]
-            if len(part):
-                self.log(f"m_step/{name}", part.mean(), batch_size=len(part))
+        values = {
+            "loss": nll,
+            "rationale_nll": nll[batch.segments == RATIONALE],
+            "problem_nll": nll[batch.segments == PROBLEM],
+        }
+        self.log_means(values, batch_idx)
         return nll.sum() / batch.denominator

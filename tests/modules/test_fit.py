@@ -20,6 +20,7 @@ from callbacks import ExportWeights, WritePredictions
 from datamodules import ComposeDataModule, RationaleDataModule
 from datamodules.packed import micro_batches
 from modules import EStepModule, MStepModule
+from promptcot.batches import pack
 from promptcot.corpora import Corpus, read_corpus
 from promptcot.likelihood import TargetLogprobs, load_causal_lm
 from promptcot.prompts import PromptFormat
@@ -85,7 +86,7 @@ def test_thirty_two_sequences_have_one_gradient_however_they_are_shared_out(
     def gradient(accumulate, ranks):
         scorer.zero_grad()
         for rank in range(ranks):
-            for batch in micro_batches(examples, range(32), accumulate, (rank, ranks)):
+            for batch in micro_batches(examples, range(32), accumulate, (rank, ranks), pack):
                 (-scorer(batch).sum() / batch.denominator / (accumulate * ranks)).backward()
         return torch.cat([p.grad.flatten() for p in scorer.parameters()])
 
