@@ -12,6 +12,7 @@ from promptcot.engines.vllm_engine import VLLMEngine
 from promptcot.protocols import (
     Completion,
     Engine,
+    Reloadable,
     Request,
     Sampling,
     ScoreRequest,
@@ -27,16 +28,30 @@ class AutoEngine:
         dtype: Of either engine; "auto" as each says.
         chat: Put each prompt into the model's chat template as a user's message.
         batch_size: Of ``HFEngine``.
+        gpu_memory_utilization: Of ``VLLMEngine``.
+        sleeps: Of ``VLLMEngine``, where it is kept (``KeptEngine``) on a trainer's GPU.
     """
 
-    RESOURCES = frozenset[str]()
+    RESOURCES = frozenset({"gpu_memory_utilization", "sleeps"})
 
     def __init__(
-        self, weights: str, dtype: str = "auto", chat: bool = False, batch_size: int = 16
+        self,
+        weights: str,
+        dtype: str = "auto",
+        chat: bool = False,
+        batch_size: int = 16,
+        gpu_memory_utilization: float = 0.85,
+        sleeps: bool = False,
     ) -> None:
         self.engine: Engine
         if importlib.util.find_spec("vllm") and _has_gpu():
-            self.engine = VLLMEngine(weights, dtype=dtype, chat=chat)
+            self.engine = VLLMEngine(
+                weights,
+                dtype=dtype,
+                chat=chat,
+                gpu_memory_utilization=gpu_memory_utilization,
+                sleeps=sleeps,
+            )
         else:
             self.engine = HFEngine(weights, dtype=dtype, chat=chat, batch_size=batch_size)
 
@@ -55,6 +70,22 @@ class AutoEngine:
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, SegmentLogprobs]]:
         return self.engine.score(requests)
+
+    def can_reload(self, weights: str) -> bool:
+        """Whether other weights need no new engine; never those of transformers."""
+        return isinstance(self.engine, Reloadable) and self.engine.can_reload(weights)
+
+    def reload(self, weights: str) -> None:
+        """Answer with other weights from now on, where ``can_reload`` says so."""
+        assert isinstance(self.engine, Reloadable)
+        self.engine.reload(weights)
+
+    def sleep(self) -> None:
+        """Free what memory it can; transformers' engine, which nothing wakes up, all of it."""
+        if isinstance(self.engine, Reloadable):
+            self.engine.sleep()
+        else:
+            self.engine.close()
 
     def close(self) -> None:
         self.engine.close()
