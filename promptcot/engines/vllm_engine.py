@@ -75,6 +75,8 @@ class VLLMEngine:
         chat: Whether each prompt becomes one user message in the model's chat template.
         options: Anything else that ``vllm.LLM`` takes; wins over the above.
         sleeps: Whether ``sleep`` frees the GPUs' memory; vLLM starts a little differently for it.
+        devices: Numbers of the GPUs to use, of those that this process sees; None for the first
+            ones. Give it others than a trainer's to generate beside it.
             On the CPU nothing is freed.
 
     Raises:
@@ -90,6 +92,7 @@ class VLLMEngine:
             "enforce_eager",
             "max_in_flight",
             "sleeps",
+            "devices",
         }
     )
     """Arguments that decide nothing of what is answered, but for rounding."""
@@ -106,6 +109,7 @@ class VLLMEngine:
         chat: bool = False,
         options: dict[str, Any] | None = None,
         sleeps: bool = False,
+        devices: list[int] | None = None,
     ) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise ModuleNotFoundError(
@@ -114,6 +118,7 @@ class VLLMEngine:
         check_weights(weights)
         self.weights = weights
         self.sleeps = sleeps
+        self.devices = devices
         self._asleep = False
         self._architecture = architecture(weights)  # read now: the folder may be gone later
         arguments: dict[str, Any] = {
@@ -242,7 +247,7 @@ class VLLMEngine:
         with theirs, self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _RUN, *map(str, arguments)],
-                env=child_environment(alone=alone),
+                env=child_environment(alone=alone, devices=self.devices),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -326,11 +331,15 @@ class VLLMEngine:
             self._process.wait()
 
 
-def child_environment(*, alone: bool) -> dict[str, str]:
+def child_environment(*, alone: bool, devices: Sequence[int] | None = None) -> dict[str, str]:
     """This process's environment for one that is no rank of anything.
 
     Args:
         alone: Whether that process does all the work itself, as it can on a single GPU.
+        devices: Numbers of the GPUs that it sees, of this process's; None for all of them.
+
+    Raises:
+        ValueError: This process does not see so many.
     """
     environment = {
         name: value
@@ -347,6 +356,8 @@ def child_environment(*, alone: bool) -> dict[str, str]:
     }
     checkout = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (checkout, environment.get("PYTHONPATH"))))
+    if devices is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = _visible(devices)
     return {
         **defaults,
         **environment,
@@ -355,6 +366,20 @@ def child_environment(*, alone: bool) -> dict[str, str]:
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(not alone)),
     }
+
+
+def _visible(devices: Sequence[int]) -> str:
+    """The value of CUDA_VISIBLE_DEVICES for some of the GPUs that this process sees."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if seen is None:
+        return ",".join(map(str, devices))
+    names = [name.strip() for name in seen.split(",") if name.strip()]
+    if beyond := [number for number in devices if not 0 <= number < len(names)]:
+        raise ValueError(
+            f"devices={list(devices)}: this process sees {len(names)} GPUs "
+            f"(CUDA_VISIBLE_DEVICES={seen}), counted from 0; there is no {beyond[0]}"
+        )
+    return ",".join(names[number] for number in devices)
 
 
 def _read(connection: Connection, inbox: SimpleQueue[Message]) -> None:

@@ -265,6 +265,22 @@ def test_only_a_single_openmp_thread_is_taken_back(monkeypatch):
     assert "OMP_NUM_THREADS" not in child_environment(alone=True)
 
 
+@pytest.mark.parametrize(
+    ("seen", "devices", "given"),
+    [(None, [3], "3"), (None, [1, 0], "1,0"), ("4,5, 6", [2, 0], "6,4"), ("GPU-a", [0], "GPU-a")],
+)
+def test_gpus_are_counted_among_those_that_this_process_sees(monkeypatch, seen, devices, given):
+    if seen is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        assert "CUDA_VISIBLE_DEVICES" not in child_environment(alone=True)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    assert child_environment(alone=True, devices=devices)["CUDA_VISIBLE_DEVICES"] == given
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    with pytest.raises(ValueError, match=r"sees 2 GPUs .* there is no 2"):
+        child_environment(alone=True, devices=[0, 2])
+
+
 def test_neighbouring_seeds_share_no_stream():
     prompt = array("i", [5, 6])
     streams = {own_seed(seed, prompt) + k for seed in range(-50, 50) for k in range(64)}
