@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.export import export_weights
 from callbacks.probes import trainer_probes
+from callbacks.served_base import serve_rounded_base
 from callbacks.tables import markdown_table
 from datamodules.figures import log_figures
 from promptcot.engines import EngineKeeper
@@ -99,6 +100,7 @@ class RefreshTrainingSet(Callback):
         if not trainer.strategy.broadcast((folder / MANIFEST).exists()):
             start = time.perf_counter()
             export_weights(trainer, trainer.lightning_module, weights)
+            serve_rounded_base(trainer, weights, folder.with_name("base"))
             exported = time.perf_counter()
             self._probe(trainer, weights)
             probed = time.perf_counter()

@@ -173,8 +173,12 @@ class Reloadable(Protocol):
         """Answer with other weights from now on; wakes up an engine that sleeps."""
         ...
 
-    def sleep(self) -> None:
-        """Free what memory it can until ``reload``; asking it before that is an error."""
+    def sleep(self) -> bool:
+        """Free what memory it can until ``reload``; asking it before that is an error.
+
+        Returns:
+            Whether enough is free for another engine beside it.
+        """
         ...
 
 

@@ -66,7 +66,8 @@ def arguments(
             },
         },
     }
-    refresh: dict[str, Any] = {"recipe": recipe}
+    # float32 on both sides: trainer and engine agree closely, or the fit ends
+    refresh: dict[str, Any] = {"recipe": recipe, "max_difference": 1e-3}
     settings: dict[str, Any] = {**FIT, "trainer": {**FIT["trainer"]}}
     settings["trainer"] |= {"max_epochs": EPOCHS, "accumulate_grad_batches": 1}
     if policy_gradient:

@@ -80,12 +80,12 @@ class AutoEngine:
         assert isinstance(self.engine, Reloadable)
         self.engine.reload(weights)
 
-    def sleep(self) -> None:
+    def sleep(self) -> bool:
         """Free what memory it can; transformers' engine, which nothing wakes up, all of it."""
         if isinstance(self.engine, Reloadable):
-            self.engine.sleep()
-        else:
-            self.engine.close()
+            return self.engine.sleep()
+        self.engine.close()
+        return False
 
     def close(self) -> None:
         self.engine.close()

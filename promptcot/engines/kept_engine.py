@@ -1,4 +1,4 @@
-"""An engine that is opened once and given other weights from then on, asleep in between."""
+"""Engines that are opened once and given other weights from then on, asleep in between."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from promptcot.protocols import (
 
 
 class EngineKeeper:
-    """Opens engines like a class of engines does, but keeps the process of the one it has.
+    """Opens engines like a class of engines does, but keeps their processes.
 
-    What a call returns is the engine on those weights until it is closed, which puts the engine to
-    sleep. The next call wakes it up with the weights then asked for: always read anew, as a folder
-    may have been written again. Weights of another architecture, or an engine that takes no other
-    weights (transformers'), mean an end and a new beginning.
+    What a call returns is an engine on those weights until it is closed, which puts the engine to
+    sleep. The next call wakes up one that can take the weights then asked for: always read anew, as
+    a folder may have been written again. Where none can (another architecture, an adapter), one
+    more is opened; those that hold memory although they sleep are ended first, and so is at once
+    an engine that takes no other weights (transformers').
 
     Args:
         engine: What is opened and kept: ``VLLMEngine``, with ``sleeps`` where a trainer needs the
@@ -36,7 +37,9 @@ class EngineKeeper:
 
     def __init__(self, engine: OpenEngine) -> None:
         self.engine = engine
-        self._kept: Engine | None = None
+        self._kept: list[Engine] = []
+        self._holding: Engine | None = None
+        """Of those kept the one that sleeps without having freed its memory."""
         self._lent: Lent | None = None
 
     def __call__(self, weights: str) -> Engine:
@@ -50,36 +53,48 @@ class EngineKeeper:
                 f"the kept engine is still in use on {self._lent.weights}: close what was opened "
                 f"there before it is asked for {weights}"
             )
-        self._kept = self._on(weights)
-        self._lent = Lent(self._kept, weights, self._take_back)
+        engine = self._on(weights)
+        self._lent = Lent(engine, weights, lambda: self._take_back(engine))
         return self._lent
 
     def close(self) -> None:
-        """End it for good; a later call would open a new one. Safe to call twice."""
+        """End them for good; a later call would open a new one. Safe to call twice."""
         atexit.unregister(self.close)
-        kept, self._kept, self._lent = self._kept, None, None
-        if kept is not None:
-            kept.close()
+        kept, self._kept, self._lent, self._holding = self._kept, [], None, None
+        for engine in kept:
+            engine.close()
 
     def _on(self, weights: str) -> Engine:
-        kept = self._kept
-        if kept is not None and isinstance(kept, Reloadable) and kept.can_reload(weights):
-            try:
-                kept.reload(weights)
-            except BaseException:
-                self.close()  # who knows what it has loaded
-                raise
-            return kept
-        self.close()
+        for kept in self._kept:
+            if isinstance(kept, Reloadable) and kept.can_reload(weights):
+                if kept is not self._holding:
+                    self._end(self._holding)
+                try:
+                    kept.reload(weights)
+                except BaseException:
+                    self._end(kept)  # who knows what it has loaded
+                    raise
+                self._holding = None
+                return kept
+        self._end(self._holding)
+        atexit.unregister(self.close)
         atexit.register(self.close)
-        return self.engine(weights)
+        opened = self.engine(weights)
+        self._kept.append(opened)
+        return opened
 
-    def _take_back(self) -> None:
+    def _take_back(self, engine: Engine) -> None:
         self._lent = None
-        if isinstance(self._kept, Reloadable):
-            self._kept.sleep()
-        else:
-            self.close()  # nothing but these weights can ever be asked of it
+        if not isinstance(engine, Reloadable):
+            self._end(engine)  # nothing but these weights can ever be asked of it
+        elif not engine.sleep():
+            self._holding = engine
+
+    def _end(self, engine: Engine | None) -> None:
+        if engine is not None:
+            self._kept.remove(engine)
+            self._holding = None
+            engine.close()
 
 
 def KeptEngine(engine: OpenEngine) -> EngineKeeper:

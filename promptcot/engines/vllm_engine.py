@@ -25,6 +25,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
+from promptcot.adapters import base_of
 from promptcot.chunks import chunks
 from promptcot.engines.vllm_calls import (
     Call,
@@ -121,6 +122,7 @@ class VLLMEngine:
         self.devices = devices
         self._asleep = False
         self._architecture = architecture(weights)  # read now: the folder may be gone later
+        self._base = os.path.realpath(base_of(weights))
         arguments: dict[str, Any] = {
             "dtype": dtype,
             "gpu_memory_utilization": gpu_memory_utilization,
@@ -181,14 +183,18 @@ class VLLMEngine:
             yield result.index, cast(SegmentLogprobs, result.value)
 
     def can_reload(self, weights: str) -> bool:
-        """Whether ``reload`` can take these: a model of the same shape, or an adapter of one.
+        """Whether ``reload`` can take these.
 
-        An adapter needs an engine that was opened on one of at least its rank (as vLLM rounds it).
+        An engine that was opened on a whole model takes others of the same shape. One that was
+        opened on an adapter takes its base, and adapters of that base of at most the same rank (as
+        vLLM rounds it).
 
         Raises:
             ValueError: It is an adapter of a kind that vLLM cannot apply.
         """
         if architecture(weights) != self._architecture:
+            return False
+        if self._max_lora_rank and os.path.realpath(base_of(weights)) != self._base:
             return False
         needed = lora_arguments(weights).get("max_lora_rank", 0)
         return bool(needed <= self._max_lora_rank)
@@ -205,13 +211,14 @@ class VLLMEngine:
         if not self.can_reload(weights):
             raise ValueError(
                 f"the vLLM engine on {self.weights} cannot take {weights} in its place, which has "
-                "another config.json or is an adapter that it was not opened for: open a new one"
+                "another config.json, another base or is an adapter that it was not opened for: "
+                "open a new one"
             )
         for _ in self._call(Reload(weights)):
             pass
         self.weights, self._asleep = weights, False
 
-    def sleep(self) -> None:
+    def sleep(self) -> bool:
         """Free the GPUs' memory until ``reload`` or ``wake``; nothing unless opened to sleep.
 
         The weights are dropped. An engine that was opened on an adapter keeps its base in the
@@ -221,6 +228,7 @@ class VLLMEngine:
             for _ in self._call(Sleep()):
                 pass
             self._asleep = True
+        return self._asleep
 
     def wake(self) -> None:
         """Read the weights of before again and go on; raises as ``reload``."""

@@ -57,6 +57,7 @@ class LoadedWeights:
     def __init__(self, llm: LLM, weights: str, sleep_level: int) -> None:
         self.llm = llm
         self.base = base_of(weights)
+        self.has_adapters = is_adapter(weights)
         self.sleep_level = sleep_level
         self.asleep = False
         self.numbers = count(1)
@@ -70,7 +71,8 @@ class LoadedWeights:
         if self.asleep:
             self.llm.wake_up(tags=["weights"])
         base = base_of(weights)
-        if dropped or base != self.base or not is_adapter(weights):
+        # with adapters the base stays as it was opened: older vLLM cannot read it in place there
+        if dropped or not (self.has_adapters or is_adapter(weights)):
             self.llm.collective_rpc("reload_weights", kwargs={"weights_path": base})
         if self.asleep:
             self.llm.wake_up(tags=["kv_cache"])

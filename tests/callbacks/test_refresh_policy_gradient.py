@@ -81,6 +81,18 @@ def test_of_an_adapter_each_round_is_made_by_the_adapter_as_it_is_sharded_or_not
     assert len(policies) == 2
 
 
+def test_on_a_base_of_four_bits_the_engine_is_given_what_the_trainer_computes_with(start, tmp_path):
+    given = arguments(start, *ADAPTER, "--model.adapter.base", "nf4", policy_gradient=True)
+    ended = fit(given, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    rounded = load_file(tmp_path / "rounds" / "base" / "model.safetensors")
+    whole = load_file(start / "q" / "weights" / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(rounded[name], whole[name])
+    settings = json.loads((tmp_path / "weights" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(start / "q" / "weights")
+
+
 def test_a_fit_killed_in_the_second_epoch_of_a_round_ends_with_the_undisturbed_weights(
     start, whole, tmp_path
 ):

@@ -20,9 +20,10 @@ REQUESTS = [ScoreRequest("hello", Target(((" you",),)))]
 class Swapping(ScriptedEngine):
     """Takes other weights if their names begin alike, and writes down what happens to it."""
 
-    def __init__(self, weights: str, log: list[str]) -> None:
+    def __init__(self, weights: str, log: list[str], frees: bool = False) -> None:
         super().__init__(weights)
         self.log = log
+        self.frees = frees
         log.append(f"open {weights}")
 
     def can_reload(self, weights: str) -> bool:
@@ -34,8 +35,9 @@ class Swapping(ScriptedEngine):
         self.weights = weights
         self.log.append(f"reload {weights}")
 
-    def sleep(self) -> None:
+    def sleep(self) -> bool:
         self.log.append("sleep")
+        return self.frees
 
     def close(self) -> None:
         self.log.append("close")
@@ -78,6 +80,17 @@ def test_weights_of_another_architecture_are_an_end_and_a_beginning(kept, log):
     kept("q").close()
     kept("p").close()
     assert log == ["open q", "sleep", "close", "open p", "sleep"]
+
+
+def test_engines_that_free_their_memory_sleep_beside_each_other(log):
+    with closing(KeptEngine(partial(Swapping, log=log, frees=True))) as kept:
+        for weights in ("q0", "p0", "q1", "p1"):
+            kept(weights).close()
+    assert log == [
+        *("open q0", "sleep", "open p0", "sleep"),
+        *("reload q1", "sleep", "reload p1", "sleep"),
+        *("close", "close"),
+    ]
 
 
 def test_weights_that_cannot_be_loaded_end_it_and_the_next_ones_begin_anew(kept, log):

@@ -83,7 +83,7 @@ def distance(ours, theirs):
     return sum(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / len(theirs)
 
 
-def test_one_process_takes_adapters_and_whole_models_in_turn(
+def test_one_process_takes_adapters_and_their_base_in_turn(
     embedded_weights, other, adapters, expected
 ):
     first, second = adapters
@@ -93,7 +93,7 @@ def test_one_process_takes_adapters_and_whole_models_in_turn(
     with closing(OPEN(str(first))) as engine:
         process = engine._process.pid
         assert distance(scores(engine), expected[first]) < 0.01
-        for folder in (second, embedded_weights, other, first, embedded_weights):
+        for folder in (second, embedded_weights, first, embedded_weights):
             greedy = list(engine.generate([Request(TEXTS[0][0])], Sampling(1, 0.0, 1.0, 8)))
             engine.reload(str(folder))
             assert distance(scores(engine), expected[folder]) < 0.01, folder
@@ -104,6 +104,9 @@ def test_one_process_takes_adapters_and_whole_models_in_turn(
             scores(engine)
         engine.wake()
         assert distance(scores(engine), expected[embedded_weights]) < 0.01
+        assert not engine.can_reload(str(other))  # a base is what it was opened with
+        with pytest.raises(ValueError, match="another base"):
+            engine.reload(str(other))
         with pytest.raises(FileNotFoundError, match="no model folder"):
             engine.reload("models/nowhere")
         assert engine._process.pid == process
@@ -164,7 +167,7 @@ def test_a_kept_engine_hands_the_update_over_and_is_found_out_where_it_does_not(
         for folder, scored in zip((before, after, before), (*two, two[0]), strict=True):
             with lazily(kept, str(folder)) as engine:
                 assert distance(scores(engine()), scored) < 0.01
-        opened = kept._kept
+        opened = kept._kept[0]
         assert opened.can_reload(str(after))
         assert not opened.can_reload(str(adapters[0]))  # it was opened without room for one
         with pytest.raises(ValueError, match=r"cannot take .* in its place"):

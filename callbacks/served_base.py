@@ -1,0 +1,48 @@
+"""A base of four bits as an engine can load it: what the trainer computes with, written out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from modules.adapters import load_base
+from promptcot.adapters import ADAPTER_CONFIG, base_of, tokenizer_folder
+
+
+def serve_rounded_base(trainer: Trainer, adapter: Path, folder: Path) -> None:
+    """Let an exported adapter name the base that it is trained on; nothing where that is exact.
+
+    An engine that loaded the original base would not be the policy: rounding to four bits moves
+    a small model by tenths of a nat a token. The rounded base is made once, on rank 0.
+
+    Args:
+        trainer: Of a module with an adapter on a base of four bits, or any other.
+        adapter: The exported folder, whose settings are changed.
+        folder: Where the base is written.
+    """
+    module: Any = trainer.lightning_module
+    lora = module.adapter
+    if lora is None or lora.base != "nf4" or not trainer.is_global_zero:
+        return
+    if not folder.exists():
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        lm = load_base(module.weights, lora, str(trainer.precision))
+        lm.dequantize().save_pretrained(partial)
+        _copy_tokenizer(module.weights, partial)
+        os.replace(partial, folder)
+    path = adapter / ADAPTER_CONFIG
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "base_model_name_or_path": str(folder.absolute())}))
+
+
+def _copy_tokenizer(weights: str, folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    source = tokenizer_folder(weights) or base_of(weights)
+    AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(folder)
