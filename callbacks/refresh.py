@@ -18,7 +18,7 @@ from callbacks.served_base import serve_rounded_base
 from callbacks.tables import markdown_table
 from datamodules.figures import log_figures
 from promptcot.engines import EngineKeeper
-from promptcot.freshness import MAX_DIFFERENCE, write_probes
+from promptcot.freshness import MAX_DIFFERENCE, Probe, write_probes
 from promptcot.overlap import words
 from promptcot.recipes.making import PolicyRecipe, make_round
 from promptcot.store import MANIFEST, ROWS, Row, read_manifest, read_round
@@ -35,7 +35,7 @@ class RefreshTrainingSet(Callback):
 
     The exported folder holds probes: a few sequences with the trainer's log-probabilities. Whoever
     opens an engine on it has the engine score them too, and an engine that does not have these
-    weights ends the fit.
+    weights, or still has those of the round before, ends the fit.
 
     Rank 0 makes the round; the others wait, however long it takes, and learn of its failure. On
     several nodes the trainer's ``default_root_dir`` must lie on a disk that all of them see.
@@ -68,6 +68,7 @@ class RefreshTrainingSet(Callback):
         self.timeout = timeout
         self.seconds = 0.0
         """Of this process, spent on rounds so far."""
+        self._probes: list[Probe] = []
         self._group: dist.ProcessGroup | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -114,7 +115,8 @@ class RefreshTrainingSet(Callback):
         return folder
 
     def _probe(self, trainer: Trainer, weights: Path) -> None:
-        probes = trainer_probes(trainer, self.recipe.probes(), str(weights))
+        probes = trainer_probes(trainer, self.recipe.probes(), str(weights), self._probes)
+        self._probes = probes
         if trainer.is_global_zero and probes:
             write_probes(weights, probes, self.max_difference)
 

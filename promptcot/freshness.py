@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
-from math import fsum
+from math import fsum, inf, sqrt
 from pathlib import Path
 
 from promptcot.fingerprints import PROBES
@@ -24,6 +24,10 @@ A trainer in float32 and an engine in bfloat16 differ by 0.03 to 0.04 on SmolLM2
 tokens of text at -2.0 nats, in transformers and in vLLM alike), the signs cancelling out; two in
 float32 by less than 0.001.
 """
+LEAST_SHARE = 0.5
+"""Of an update; an engine that shows less has the old weights rather than the new."""
+NUM_ERRORS = 4
+"""Standard errors by which it must be less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +38,24 @@ class Probe:
         prompt: As text, which every engine tokenises as the trainer does.
         target: Token ids after it, the end token among them if it is meant.
         logprobs: In nats, one of each target token, at temperature 1.
+        previous: The same under the weights of the export before; empty where there is none.
     """
 
     prompt: str
     target: tuple[int, ...]
     logprobs: tuple[float, ...]
+    previous: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.target or len(self.target) != len(self.logprobs):
             raise ValueError(
                 f"a probe has {len(self.target)} target tokens and {len(self.logprobs)} "
                 "log-probabilities: give one of each token, and one token at least"
+            )
+        if self.previous and len(self.previous) != len(self.target):
+            raise ValueError(
+                f"a probe has {len(self.target)} target tokens and {len(self.previous)} "
+                "log-probabilities of before: give one of each token, or none"
             )
 
 
@@ -88,7 +99,9 @@ def read_probes(weights: str) -> Probes | None:
     try:
         found = json.loads(path.read_text())
         probes = [
-            Probe(row["prompt"], tuple(row["target"]), tuple(row["logprobs"]))
+            Probe(
+                row["prompt"], tuple(row["target"]), tuple(row["logprobs"]), tuple(row["previous"])
+            )
             for row in found["probes"]
         ]
         return Probes(tuple(probes), found["max_difference"])
@@ -103,7 +116,8 @@ def check_freshness(engine: Scorer, weights: str) -> None:
     """Have the engine score the probes of the folder that it was opened on, if there are any.
 
     Raises:
-        RuntimeError: It differs from the trainer by more than rounding.
+        RuntimeError: It differs from the trainer by more than rounding, or agrees with the
+            trainer's weights of before.
         ValueError: A file that holds no probes, or an engine that cannot score.
     """
     if (found := read_probes(weights)) is None:
@@ -122,3 +136,38 @@ def check_freshness(engine: Scorer, weights: str) -> None:
             "Open the engine anew instead of keeping it, or restart the server; if only its "
             "precision is to blame, set its dtype to float32 or raise max_difference"
         )
+    previous = list(chain.from_iterable(probe.previous for probe in found.probes))
+    if len(previous) == len(theirs):
+        share, error = update_share(ours, theirs, previous)
+        if share + NUM_ERRORS * error < LEAST_SHARE:
+            raise RuntimeError(
+                f"the engine opened on {weights} still holds the weights of before: of what the "
+                f"last update changed over {len(theirs)} tokens it shows {share:.0%} "
+                f"(± {error:.0%}); its mean log-probability is {fsum(ours) / len(ours):.4f} nats, "
+                f"the trainer's {fsum(theirs) / len(theirs):.4f}. Open the engine anew instead of "
+                "keeping it, or restart the server"
+            )
+
+
+def update_share(
+    engine: Sequence[float], trainer: Sequence[float], previous: Sequence[float]
+) -> tuple[float, float]:
+    """How much of an update an engine shows, and the standard error of that.
+
+    The slope of (engine - previous) over (trainer - previous), through the origin: 1 for an engine
+    with the new weights, 0 for one with the old, however small the update is beside the rounding
+    of single tokens. Without any update the error is infinite.
+
+    Args:
+        engine: Log-probability of each token by the engine.
+        trainer: By the trainer, with the new weights.
+        previous: By the trainer, with the old weights.
+    """
+    moved = [new - old for new, old in zip(trainer, previous, strict=True)]
+    square = fsum(value * value for value in moved)
+    if square == 0 or len(moved) == 1:
+        return 0.0, inf
+    shown = [value - old for value, old in zip(engine, previous, strict=True)]
+    share = fsum(a * b for a, b in zip(shown, moved, strict=True)) / square
+    left = fsum((a - share * b) ** 2 for a, b in zip(shown, moved, strict=True))
+    return share, sqrt(left / (len(moved) - 1) / square)

@@ -1,11 +1,22 @@
 """An engine that does not hold the weights of its folder is found out before it is asked."""
 
 import math
+import shutil
+from random import Random
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-from promptcot.engines import ScriptedEngine
-from promptcot.freshness import Probe, check_freshness, read_probes, write_probes
+from promptcot.engines import HFEngine, ScriptedEngine
+from promptcot.freshness import (
+    Probe,
+    check_freshness,
+    read_probes,
+    update_share,
+    write_probes,
+)
+from promptcot.protocols import ScoreRequest, Target
 from promptcot.recipes.asking import lazily
 
 PROBES = [Probe("a", (1, 2), (-1.0, -1.1)), Probe("b", (3, 4), (-0.9, -1.0))]
@@ -65,3 +76,41 @@ def test_a_file_that_holds_no_probes_is_named(tmp_path):
         Probe("a", (1, 2), (-1.0,))
     with pytest.raises(ValueError, match="0 probes"):
         write_probes(tmp_path, [])
+
+
+def test_an_update_smaller_than_rounding_shows_in_the_slope_over_many_tokens():
+    draw = Random(0).gauss
+    old = [draw(-2, 1) for _ in range(500)]
+    new = [value + draw(0, 0.02) for value in old]  # rounding is twice as large
+    rounded_new, rounded_old = ([value + draw(0, 0.04) for value in by] for by in (new, old))
+    fresh, error = update_share(rounded_new, new, old)
+    stale, _ = update_share(rounded_old, new, old)
+    assert fresh == pytest.approx(1, abs=4 * error)
+    assert stale == pytest.approx(0, abs=4 * error)
+    assert error == pytest.approx(0.04 / 0.02 / 500**0.5, rel=0.1)
+    assert update_share([-1.0, -2.0], [-1.0, -2.0], [-2.0, -2.0]) == (1.0, 0.0)
+    assert update_share([-1.0, -2.0], [-1.0, -2.0], [-1.0, -2.0])[1] == math.inf
+
+
+def test_an_engine_with_the_weights_of_the_round_before_is_found_out(tiny_model, tmp_path):
+    # The update moves a token by a hundredth of what max_difference forgives.
+    after = tmp_path / "after"
+    shutil.copytree(tiny_model, after)
+    state = load_file(after / "model.safetensors")
+    for value in state.values():
+        value += 3e-4 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+    save_file(state, after / "model.safetensors", {"format": "pt"})
+    texts = ("a text", "of a hundred letters, more or less, so that there is something to see")
+    requests = [ScoreRequest(texts[0], Target(((tuple(map(ord, texts[1])),),), ends=False))]
+    found = {}
+    for folder in (tiny_model, after):
+        engine = HFEngine(str(folder), dtype="float32", device="cpu")
+        [(_, [logprobs])] = engine.score(requests)
+        found[folder] = logprobs
+    target = tuple(map(ord, texts[1]))
+    write_probes(after, [Probe(texts[0], target, found[after], found[tiny_model])])
+    check_freshness(HFEngine(str(after), dtype="float32", device="cpu"), str(after))
+    check_freshness(HFEngine(str(after), dtype="bfloat16", device="cpu"), str(after))
+    stale = HFEngine(str(tiny_model), dtype="float32", device="cpu")
+    with pytest.raises(RuntimeError, match=r"still holds the weights of before: .* shows 0%"):
+        check_freshness(stale, str(after))
