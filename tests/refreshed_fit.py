@@ -43,7 +43,11 @@ def data_flags(weights: Path, folder: Path) -> list[str]:
 
 
 def arguments(
-    start: Path, *more: str, max_tokens: int = 24, policy_gradient: bool = False
+    start: Path,
+    *more: str,
+    max_tokens: int = 24,
+    policy_gradient: bool = False,
+    engine: str = "promptcot.engines.HFEngine",
 ) -> list[str]:
     """Of a fit whose training set is refreshed before every epoch.
 
@@ -52,6 +56,7 @@ def arguments(
         more: Further arguments.
         max_tokens: Of a rationale.
         policy_gradient: Refresh before every second epoch, learn by a policy gradient.
+        engine: Class of the engine.
     """
     recipe: dict[str, Any] = {
         "class_path": "promptcot.recipes.Rationales",
@@ -61,7 +66,7 @@ def arguments(
             "sampling": {"n": 2, "temperature": 0.5, "max_tokens": max_tokens},
             "format": FORMAT,
             "engine": {
-                "class_path": "promptcot.engines.HFEngine",
+                "class_path": engine,
                 "init_args": {"dtype": "float32", "device": "cpu"},
             },
         },
@@ -85,7 +90,7 @@ def arguments(
         {"class_path": "callbacks.RefreshTrainingSet", "init_args": refresh}
     ]
     name = "policy_gradient" if policy_gradient else "e_step"
-    overlay = start / f"{name}-{max_tokens}.yaml"
+    overlay = start / f"{name}-{max_tokens}-{engine}.yaml"
     overlay.write_text(yaml.safe_dump(settings))
     configs = ("configs/e_step.yaml", f"configs/refresh/{name}.yaml", str(overlay))
     named = [part for config in configs for part in ("--config", config)]

@@ -93,6 +93,14 @@ def test_a_round_that_fails_on_rank_0_is_one_error_of_every_rank(start, tmp_path
     assert "Traceback" not in ended.stderr
 
 
+def test_a_round_may_take_longer_than_any_other_collective(start, tmp_path):
+    hasty = ("modules.strategies.FSDP2Strategy", "--trainer.strategy.timeout", "0:00:05")
+    more = ("--trainer.max_epochs", "1", "--trainer.devices", "2", "--trainer.strategy", *hasty)
+    # a round takes 8 seconds
+    ended = fit(arguments(start, *more, engine="slow_engine.SlowEngine"), tmp_path)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_without_reloading_it_is_said_what_to_set(start, tmp_path):
     ended = fit(arguments(start, "--trainer.reload_dataloaders_every_n_epochs", "0"), tmp_path)
     assert ended.returncode == 2
