@@ -21,7 +21,8 @@ from promptcot.store import check_settings, read_json, write_json
 FOLDER = "progress"
 POINTER = "latest.json"
 DECIDING = ("precision", "accumulate_grad_batches", "gradient_clip_val", "max_epochs", "max_steps")
-"""Settings of the trainer that a resumed fit must share. Devices and strategy may change."""
+"""Settings of the trainer that a resumed fit must share. Devices and strategy may change, but for
+DeepSpeed, whose checkpoints are its own."""
 DEAR = 0.5
 """Share of a fit's time from which saving is worth a warning."""
 NUM_JUDGED = 5
