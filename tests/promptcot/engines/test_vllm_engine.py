@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from promptcot.engines.child_environment import child_environment
 from promptcot.engines.vllm_calls import Generate, Generation, own_seed
-from promptcot.engines.vllm_engine import VLLMEngine, child_environment
+from promptcot.engines.vllm_engine import VLLMEngine
 from promptcot.protocols import Engine, Request, Sampling, ScoreRequest, Target
 from promptcot.tokens import Vocabulary, encode, in_chat
 
