@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from promptcot.protocols import (
@@ -15,6 +16,8 @@ from promptcot.protocols import (
     ScoreRequest,
     SegmentLogprobs,
 )
+
+log = logging.getLogger(__name__)
 
 
 class EngineKeeper:
@@ -87,7 +90,14 @@ class EngineKeeper:
         self._lent = None
         if not isinstance(engine, Reloadable):
             self._end(engine)  # nothing but these weights can ever be asked of it
-        elif not engine.sleep():
+            return
+        try:
+            has_freed = engine.sleep()
+        except RuntimeError as error:  # dead, most likely: whoever asked it has been told why
+            log.warning("a kept engine could not be put to sleep and was ended: %s", error)
+            self._end(engine)
+            return
+        if not has_freed:
             self._holding = engine
 
     def _end(self, engine: Engine | None) -> None:

@@ -102,6 +102,21 @@ def test_weights_that_cannot_be_loaded_end_it_and_the_next_ones_begin_anew(kept,
     assert log[-2:] == ["open q2", "sleep"]
 
 
+def test_an_engine_that_died_is_ended_and_hides_no_error(log, caplog):
+    class Dead(Swapping):
+        def sleep(self) -> bool:
+            raise RuntimeError("the process is gone")
+
+    with (
+        closing(KeptEngine(partial(Dead, log=log))) as kept,
+        pytest.raises(KeyError, match="the first cause"),
+        closing(kept("q0")),
+    ):
+        raise KeyError("the first cause")
+    assert log == ["open q0", "close"]
+    assert "could not be put to sleep and was ended: the process is gone" in caplog.text
+
+
 def test_one_user_at_a_time_and_none_after_closing(kept):
     lent = kept("q0")
     with pytest.raises(RuntimeError, match="still in use on q0: close what was opened there"):
