@@ -108,7 +108,8 @@ class RolloutDataModule(RationaleDataModule):
 
     def _policy_logprobs(self, trainer: Trainer) -> torch.Tensor:
         """Of all target tokens, end to end; every rank must call this."""
-        name = fingerprint([(e.prompt, e.target) for e in self.examples])
+        # with what the sampler said: a later policy may have sampled the very same texts
+        name = fingerprint([(e.prompt, e.target, e.sampler_logprobs) for e in self.examples])
         path = Path(trainer.default_root_dir) / FOLDER / f"{name}.safetensors"
         if not trainer.strategy.broadcast(path.exists()):
             found = _scored(trainer, self.examples, self.batch_size)
