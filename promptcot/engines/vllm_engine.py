@@ -135,8 +135,8 @@ class VLLMEngine:
         self._max_lora_rank: int = arguments.get("max_lora_rank", 16) * bool(
             arguments.get("enable_lora")
         )
-        devices = arguments["tensor_parallel_size"] * arguments.get("pipeline_parallel_size", 1)
-        self._start(alone=devices == 1)
+        num_gpus = arguments["tensor_parallel_size"] * arguments.get("pipeline_parallel_size", 1)
+        self._start(alone=num_gpus == 1)
         try:
             self._next(self._ask(Config(weights, chat, max_in_flight, sleeps, arguments)))
         except BaseException:

@@ -56,7 +56,6 @@ class LoadedWeights:
 
     def __init__(self, llm: LLM, weights: str, sleep_level: int) -> None:
         self.llm = llm
-        self.base = base_of(weights)
         self.has_adapters = is_adapter(weights)
         self.sleep_level = sleep_level
         self.asleep = False
@@ -70,13 +69,12 @@ class LoadedWeights:
         dropped = self.asleep and self.sleep_level == DROPPED
         if self.asleep:
             self.llm.wake_up(tags=["weights"])
-        base = base_of(weights)
         # with adapters the base stays as it was opened: older vLLM cannot read it in place there
         if dropped or not (self.has_adapters or is_adapter(weights)):
-            self.llm.collective_rpc("reload_weights", kwargs={"weights_path": base})
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_path": base_of(weights)})
         if self.asleep:
             self.llm.wake_up(tags=["kv_cache"])
-        self.base, self.asleep = base, False
+        self.asleep = False
         self._apply(weights)
         self.llm.reset_prefix_cache()
 
