@@ -101,9 +101,9 @@ class RefreshTrainingSet(Callback):
         if not trainer.strategy.broadcast((folder / MANIFEST).exists()):
             start = time.perf_counter()
             export_weights(trainer, trainer.lightning_module, weights)
-            serve_rounded_base(trainer, weights, folder.with_name("base"))
             exported = time.perf_counter()
-            self._probe(trainer, weights)
+            probes = self.recipe.probes()
+            self._probes = trainer_probes(trainer, probes, str(weights), self._probes)
             probed = time.perf_counter()
             self._make(trainer, number, folder, weights)
             made = time.perf_counter()
@@ -114,17 +114,14 @@ class RefreshTrainingSet(Callback):
             shutil.rmtree(weights, ignore_errors=True)
         return folder
 
-    def _probe(self, trainer: Trainer, weights: Path) -> None:
-        probes = trainer_probes(trainer, self.recipe.probes(), str(weights), self._probes)
-        self._probes = probes
-        if trainer.is_global_zero and probes:
-            write_probes(weights, probes, self.max_difference)
-
     def _make(self, trainer: Trainer, number: int, folder: Path, weights: Path) -> None:
         failure = [""]
         cause: Exception | None = None
         if trainer.is_global_zero:
             try:
+                serve_rounded_base(trainer, weights, folder.with_name("base"))
+                if self._probes:
+                    write_probes(weights, self._probes, self.max_difference)
                 make_round(self.recipe.of_policy(str(weights), number), folder)
             except Exception as error:
                 failure, cause = [f"{type(error).__name__}: {error}"], error

@@ -18,7 +18,7 @@ def serve_rounded_base(trainer: Trainer, adapter: Path, folder: Path) -> None:
     """Let an exported adapter name the base that it is trained on; nothing where that is exact.
 
     An engine that loaded the original base would not be the policy: rounding to four bits moves
-    a small model by tenths of a nat a token. The rounded base is made once, on rank 0.
+    a small model by tenths of a nat a token. The rounded base is made once. For rank 0 alone.
 
     Args:
         trainer: Of a module with an adapter on a base of four bits, or any other.
@@ -27,7 +27,7 @@ def serve_rounded_base(trainer: Trainer, adapter: Path, folder: Path) -> None:
     """
     module: Any = trainer.lightning_module
     lora = module.adapter
-    if lora is None or lora.base != "nf4" or not trainer.is_global_zero:
+    if lora is None or lora.base != "nf4":
         return
     if not folder.exists():
         partial = folder.with_name(folder.name + ".partial")
