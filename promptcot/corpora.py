@@ -226,6 +226,7 @@ def _parse(row: Mapping[str, Any], place: str, corpus: Corpus) -> tuple[Problem,
         concepts=concepts,
         level=str(_column(row, "level", columns.level, place) or corpus.level),
         reference=_reference(_column(row, "reference", columns.reference, place)),
+        vote_share=_share(row.get("vote_share"), place),
     )
     return problem, rationale, named is not None
 
@@ -282,6 +283,12 @@ def _domain(value: object, place: str, default: str) -> Domain:
 
 def _reference(value: object) -> str | None:
     return value if isinstance(value, str) or value is None else json.dumps(value)
+
+
+def _share(value: object, place: str) -> float | None:
+    if value is not None and not (isinstance(value, float | int) and 0 <= value <= 1):
+        raise ValueError(f"{place}: the vote_share is {str(value)[:60]!r}, not a share in [0, 1]")
+    return value if value is None else float(value)
 
 
 def _fields(row: Mapping[str, Any]) -> str:

@@ -99,6 +99,11 @@ class PromptFormat:
             level=problem.level,
         )
 
+    def solve_prompt(self, problem: Problem) -> str:
+        """What a model is asked that is to solve the problem."""
+        name = "solve_code" if problem.domain is Domain.CODE else "solve_math"
+        return self._fill(name, statement=problem.statement)
+
     def _fill(self, name: str, **values: str) -> str:
         return Template(_read(self.templates, name)).substitute(values)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from promptcot.records import Problem, Verdict
+from promptcot.records import Label, Problem, Verdict
 
 Piece = str | tuple[int, ...]
 """Text, tokenised on its own with no token merged across its edges, or token ids as sampled."""
@@ -188,8 +188,43 @@ OpenEngine = Callable[[str], Engine]
 
 @runtime_checkable
 class Verifier(Protocol):
-    """Decides whether a solution is right. Never raises on what a model wrote, and never hangs."""
+    """Decides whether solutions are right. Never raises on what a model wrote, and never hangs.
 
-    def __call__(self, problem: Problem, solution: str) -> Verdict:
-        """The verdict on a whole completion or a bare answer."""
+    It owns processes, from the first verdict until ``close``.
+    """
+
+    def objection(self, problem: Problem) -> str:
+        """Why no solution of this problem can be decided; empty where one can.
+
+        The words stand for all problems of which it is true, so that they can be counted.
+        """
         ...
+
+    def verdicts(self, attempts: Iterable[tuple[Problem, str]]) -> Iterator[Verdict]:
+        """Verdicts on whole completions or bare answers, in their order."""
+        ...
+
+    def close(self) -> None:
+        """End the processes. Safe to call twice."""
+        ...
+
+
+OpenVerifier = Callable[[], Verifier]
+"""YAML names the class."""
+
+
+@runtime_checkable
+class Labeller(Protocol):
+    """Elects the answer of a problem from completions of one model. It owns processes, too."""
+
+    def label(self, completions: Sequence[Completion]) -> Label:
+        """What those that are whole and have an answer elect."""
+        ...
+
+    def close(self) -> None:
+        """End the processes. Safe to call twice."""
+        ...
+
+
+OpenLabeller = Callable[[], Labeller]
+"""YAML names the class."""

@@ -30,6 +30,8 @@ class Problem:
     level: str = ""
     reference: str | None = None
     """Final answer (mathematics) or JSON unit tests (code); None until one is established."""
+    vote_share: float | None = None
+    """Share of all completions that voted for the reference; None where it was given."""
 
     def to_row(self) -> dict[str, Any]:
         """A flat JSON object; ``from_row`` reads it back."""
@@ -40,6 +42,7 @@ class Problem:
             "concepts": list(self.concepts),
             "statement": self.statement,
             "reference": self.reference,
+            **({} if self.vote_share is None else {"vote_share": self.vote_share}),
         }
 
     @staticmethod
@@ -52,6 +55,7 @@ class Problem:
             concepts=tuple(row["concepts"]),
             level=row["level"],
             reference=row["reference"],
+            vote_share=row.get("vote_share"),
         )
 
 
@@ -90,3 +94,23 @@ class Verdict:
 
     outcome: Outcome
     detail: str = ""
+    answer: str = ""
+    """What the solution comes to: its final answer, or of a program AC, WA and their like; empty
+    where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the completions of one problem elect as its answer.
+
+    Args:
+        answer: None where none is elected.
+        why: How the count ended, in words that stand for all of its kind.
+        votes: For the answer, or for the first where none is elected.
+        cast: Votes for any.
+    """
+
+    answer: str | None
+    why: str
+    votes: int = 0
+    cast: int = 0
