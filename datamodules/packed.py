@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from datamodules.planning import plan_epoch, share
 from promptcot.batches import TokenBatch, pack
 from promptcot.chunks import chunks
-from promptcot.tokens import Example
+from promptcot.tokens import Example, Trainable
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 
-E = TypeVar("E", bound=Example)
+E = TypeVar("E", bound=Trainable)
 B = TypeVar("B")
 Collate = Callable[[Sequence[E], float], B]
 """Makes one batch of examples; the number is its denominator."""
@@ -109,15 +109,15 @@ def micro_batches(
 ) -> list[B]:
     """What one rank does of one optimizer step, in ``accumulate`` micro-batches.
 
-    Each carries the step's target tokens over all ranks, divided by the number of micro-batches
-    over all ranks, so that Lightning's means over both leave the mean over tokens.
+    Each carries the step's terms over all ranks, such as target tokens, divided by the number of
+    micro-batches over all ranks, so that Lightning's means over both leave the mean over terms.
     """
     number, world_size = rank
     parts = accumulate * world_size
     lengths = {index: len(examples[index]) for index in step}
-    targets = sum(len(examples[index].target) for index in step)
+    terms = sum(examples[index].terms for index in step)
     mine = share(step, lengths, parts)[number::world_size]
-    # A rank with nothing to do runs a sequence without targets all the same, so that the
+    # A rank with nothing to do runs a sequence without terms all the same, so that the
     # collectives of sharded weights meet on every rank.
     idle = [examples[step[0]].untargeted()]
-    return [collate([examples[i] for i in part] or idle, targets / parts) for part in mine]
+    return [collate([examples[i] for i in part] or idle, terms / parts) for part in mine]

@@ -20,10 +20,12 @@ from promptcot.em import EM, run_em
 from promptcot.recipes import (
     Annotate,
     Compose,
+    Evaluate,
     HeldOut,
     Rationales,
     Recipe,
     Rollouts,
+    SelfPlay,
     make_round,
 )
 
@@ -33,8 +35,10 @@ RECIPES: dict[str, type[Any]] = {
     "rollouts": Rollouts,
     "compose": Compose,
     "held_out": HeldOut,
+    "self_play": SelfPlay,
+    "evaluate": Evaluate,
 }
-ROOMS = ("callbacks", "datamodules", "modules", "promptcot.engines", "torch.optim")
+ROOMS = ("callbacks", "datamodules", "modules", "promptcot.engines", "torch.optim", "verify")
 """Where the classes that a YAML names live."""
 
 _KEY = re.compile(r"--([\w.]+)|(?:[Kk]ey|[Oo]ption) ['\"]([\w.]+)['\"]")

@@ -67,6 +67,8 @@ def make_round(recipe: Recipe, folder: Path) -> Row:
                 )
     manifest = read_manifest(folder)
     sys.stderr.write(f"{folder}: {manifest['rows'].get(ROWS, 0)} rows{_tail(manifest)}\n")
+    if figures := _figures(manifest["figures"]):
+        sys.stderr.write(f"  {figures}\n")
     return manifest
 
 
@@ -90,3 +92,9 @@ def _counts(dropped: dict[str, int]) -> str:
 
 def _tail(manifest: Row) -> str:
     return f" (dropped: {_counts(manifest['dropped'])})" if manifest["dropped"] else ""
+
+
+def _figures(figures: Row) -> str:
+    """Those that are numbers, on one line."""
+    numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}
+    return ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
