@@ -78,7 +78,7 @@ def attempt_figures(asked: Sequence[Sequence[Attempt]]) -> dict[str, Any]:
         "mostly_solved": fmean(right > 1 / 2 for right in rights),
         "never_solved": fmean(right == 0 for right in rights),
         f"distinct_{NGRAM}": fmean(distinct_ngrams(some, NGRAM) for some in texts),
-        "answer_entropy": fmean(entropy(a.verdict.answer for a in some) for some in asked),
+        "answer_entropy": fmean(entropy(Counter(a.verdict.answer for a in some)) for some in asked),
         **_lengths(every),
     }
 
