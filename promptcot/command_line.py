@@ -21,6 +21,7 @@ from promptcot.recipes import (
     Annotate,
     Compose,
     HeldOut,
+    LabelProblems,
     Rationales,
     Recipe,
     Rollouts,
@@ -33,8 +34,9 @@ RECIPES: dict[str, type[Any]] = {
     "rollouts": Rollouts,
     "compose": Compose,
     "held_out": HeldOut,
+    "label": LabelProblems,
 }
-ROOMS = ("callbacks", "datamodules", "modules", "promptcot.engines", "torch.optim")
+ROOMS = ("callbacks", "datamodules", "modules", "promptcot.engines", "torch.optim", "verify")
 """Where the classes that a YAML names live."""
 
 _KEY = re.compile(r"--([\w.]+)|(?:[Kk]ey|[Oo]ption) ['\"]([\w.]+)['\"]")

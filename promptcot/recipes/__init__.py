@@ -3,8 +3,18 @@
 from promptcot.recipes.annotate import Annotate
 from promptcot.recipes.compose import Compose
 from promptcot.recipes.held_out import HeldOut
+from promptcot.recipes.label import LabelProblems
 from promptcot.recipes.making import Recipe, make_round
 from promptcot.recipes.rationales import Rationales
 from promptcot.recipes.rollouts import Rollouts
 
-__all__ = ["Annotate", "Compose", "HeldOut", "Rationales", "Recipe", "Rollouts", "make_round"]
+__all__ = [
+    "Annotate",
+    "Compose",
+    "HeldOut",
+    "LabelProblems",
+    "Rationales",
+    "Recipe",
+    "Rollouts",
+    "make_round",
+]
