@@ -22,6 +22,7 @@ from promptcot.recipes import (
     Compose,
     Evaluate,
     HeldOut,
+    LabelProblems,
     Rationales,
     Recipe,
     Rollouts,
@@ -35,6 +36,7 @@ RECIPES: dict[str, type[Any]] = {
     "rollouts": Rollouts,
     "compose": Compose,
     "held_out": HeldOut,
+    "label": LabelProblems,
     "self_play": SelfPlay,
     "evaluate": Evaluate,
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from promptcot.records import Problem
 from verify.completions import LANGUAGES
 from verify.outputs import CHECKER, tolerance
 from verify.sandbox import Limits
@@ -101,6 +103,33 @@ class Submission:
             limits=Limits.of(row.get("limits")),
             checker=_checker(row, compare, mode, folder),
             is_program=bool(row.get("is_program") or row.get("solution") is None),
+        )
+
+    @staticmethod
+    def of_problem(problem: Problem, solution: str, language: str = "python") -> Submission:
+        """A solution of a problem whose reference is its tests.
+
+        They are JSON: a list of tests, or an object with ``tests`` and any other field of a row.
+
+        Args:
+            problem: Of programming.
+            solution: A completion.
+            language: Where the reference does not say it.
+
+        Raises:
+            ValueError: The problem has no tests, or they are malformed.
+        """
+        if problem.reference is None:
+            raise ValueError("it has no tests as its reference")
+        try:
+            given: Any = json.loads(problem.reference)
+        except RecursionError:
+            raise ValueError("its tests are nested too deep") from None
+        row = {"tests": given} if isinstance(given, list) else given
+        if not isinstance(row, dict):
+            raise ValueError("its reference is neither a list of tests nor an object with tests")
+        return Submission.from_row(
+            {"language": language, **row, "id": problem.id, "solution": solution}
         )
 
 

@@ -4,6 +4,7 @@ from promptcot.recipes.annotate import Annotate
 from promptcot.recipes.compose import Compose
 from promptcot.recipes.evaluate import Evaluate
 from promptcot.recipes.held_out import HeldOut
+from promptcot.recipes.label import LabelProblems
 from promptcot.recipes.making import Recipe, make_round
 from promptcot.recipes.rationales import Rationales
 from promptcot.recipes.rollouts import Rollouts
@@ -14,6 +15,7 @@ __all__ = [
     "Compose",
     "Evaluate",
     "HeldOut",
+    "LabelProblems",
     "Rationales",
     "Recipe",
     "Rollouts",
