@@ -141,6 +141,8 @@ class ByDomain:
     def verdicts(self, attempts: Iterable[tuple[Problem, str]]) -> Iterator[Verdict]:
         """Verdicts on whole completions or bare answers, in their order.
 
+        One stream at a time: another waits until this one ends or is given up.
+
         Raises:
             SandboxError: A program is to run, and nothing confines it on this machine.
         """

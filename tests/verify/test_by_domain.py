@@ -16,7 +16,17 @@ DEEP = "[" * 10**6
 BAD = (
     *(None, "", " \n", "9^{9^{9^{9}}}", "It depends on whom you ask, and when.", "x" * 10**6),
     *("\ud800", "\udcff{", "}{", r"\boxed{", r"\frac{1}{", "$$", "\x00", "<think>", "null", "5"),
-    *("[]", "[1]", "{}", '{"tests": []}', '{"tests": null}', '["\\ud800"]', DEEP, '{"a":' * 900),
+    *(
+        "[" * 960 + "]" * 960,
+        "[]",
+        "[1]",
+        "{}",
+        '{"tests": []}',
+        '{"tests": null}',
+        '["\\ud800"]',
+        DEEP,
+        '{"a":' * 900,
+    ),
     *('{"tests": [{}], "limits": {"cpu_s": "1"}}', '{"tests": [{}], "limits": {"wall_s": 1e999}}'),
     *('{"tests": [{}], "language": []}', '{"tests": [{}], "mode": {}}', "[" + "9" * 5000 + "]"),
     *('[{"stdin": 5}]', '[{"args": 5}]', '[{"stdin_repeat": ["", "a", 1e99]}]'),
@@ -100,6 +110,16 @@ def test_no_reference_raises(verifier, reference):
     verdicts = list(verifier.verdicts((problem, r"\boxed{5}") for problem in problems))
     objected = [v for p, v in zip(problems, verdicts, strict=True) if verifier.objection(p)]
     assert {verdict.outcome for verdict in objected} <= {Outcome.UNDECIDED}
+
+
+@pytest.mark.parametrize("depth", [50, 200, *range(900, 1000)])
+def test_how_deep_tests_are_nested_decides_alike_wherever_they_are_read(verifier, depth):
+    # Python's own limit depends on how deep the reader is called.
+    deep = code('[{"args": [' + "[" * depth + "]" * depth + "]}]")
+    [verdict] = verifier.verdicts([(deep, "def f(x): return 1")])
+    is_fine = depth == 50
+    assert verifier.objection(deep) == ("" if is_fine else MALFORMED_TESTS)
+    assert verdict.outcome is (Outcome.PASS if is_fine else Outcome.UNDECIDED)
 
 
 @pytest.mark.parametrize(
