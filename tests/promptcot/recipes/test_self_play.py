@@ -32,7 +32,7 @@ REPLIES = (
     "So \\boxed{7}.",
     "It is \\boxed{8}.",
     "<think>hm \\boxed{8}",
-    "I do not know that.",
+    "First I add 2 and 1. Then I stop, as 4 and 5 are left.",
     LONG,
 )
 """Each problem gets all eight, in some order: three right ones in two texts where it is 3."""
@@ -155,7 +155,7 @@ def test_a_problem_without_a_wrong_well_formed_attempt_has_no_pair(
 ):
     rows = [ROWS[0], {"id": "other", "statement": "3?", "reference": "30"}]
     given = {**settings, "corpus": write_corpus(rows, "c"), "sampling": Sampling(n=4)}
-    engine = partial(ScriptedEngine, replies=("\\boxed{3}", "none", "no", "\\boxed"))
+    engine = partial(ScriptedEngine, replies=("\\boxed{3}", *[REPLIES[6]] * 3))
     with pytest.raises(ValueError, match=f"1 {NO_PAIR}, 1 {SOLVED_BY_NONE}"):
         made(SelfPlay(**{**given, "engine": engine}), tmp_path / "r")
 
@@ -170,7 +170,6 @@ def test_voted_labels_have_a_lower_cap(settings, write_corpus, tmp_path):
 def test_what_an_earlier_round_always_solved_is_not_asked_again(settings, write_corpus, tmp_path):
     engine = partial(ScriptedEngine, replies=("\\boxed{3}", "\\boxed{3}", "\\boxed{7}", "no"))
     given = {**settings, "engine": engine, "sampling": Sampling(n=2, temperature=1.0)}
-    recipe = SelfPlay(**given, max_pass_rate=1.0)
     rows = [{"id": f"{n}", "statement": f"{n}?", "reference": "3"} for n in range(30)]
     recipe = SelfPlay(**{**given, "corpus": write_corpus(rows, "c")}, max_pass_rate=1.0)
     made(recipe, tmp_path / "0")
@@ -187,13 +186,11 @@ def test_what_an_earlier_round_always_solved_is_not_asked_again(settings, write_
     again = {r["id"] for r in read_round(tmp_path / "1", ATTEMPTS) if r["passed"] == 2}
     found = {name for name, why in reasons(tmp_path / "2").items() if why == SOLVED_BEFORE}
     assert found == solved | again
-    moved = tmp_path / "elsewhere"
-    (tmp_path / "0").rename(moved)
-    assert first.settings() != second.settings()
-    assert recipe.harder(2, moved).of_policy("served", 1).settings() == {
-        **recipe.harder(2, moved).of_policy("served", 1).settings(),
-        "solved_in": recipe.harder(5, moved).of_policy("served", 1).settings()["solved_in"],
-    }
+    # what decides is which problems are left out, not where the round lies
+    there = recipe.harder(2, tmp_path / "0").settings()
+    (tmp_path / "0").rename(tmp_path / "elsewhere")
+    assert recipe.harder(2, tmp_path / "elsewhere").settings() == there
+    assert there["solved_in"] != second.settings()["solved_in"]
 
 
 def test_a_round_cut_off_anywhere_goes_on_to_the_same(settings, tmp_path):
@@ -233,12 +230,7 @@ def test_programs_are_paired_by_their_tests(write_corpus, tmp_path):
     assert pair["rejected"]["text"] in (wrong, broken)
     [attempt] = read_round(tmp_path / "r", ATTEMPTS)
     found = sorted((v["answer"], v["flaw"]) for v in attempt["verdicts"])
-    assert found == [("AC", ""), ("CE", ""), ("WA", ""), ("WA", "no block of code")] or found == [
-        ("AC", ""),
-        ("CE", ""),
-        ("WA", ""),
-        ("WA", "no block of code"),
-    ]
+    assert found == [("AC", ""), ("CE", ""), ("WA", ""), ("WA", "no block of code")]
     assert reasons(tmp_path / "r") == {
         "none": "no tests",
         "bad": "malformed tests",
