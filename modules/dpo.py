@@ -35,7 +35,7 @@ class Preference:
         label_smoothing: Share of pairs that are taken to be the wrong way round, in [0, 0.5). With
             sigmoid it is conservative DPO.
         length_normalised: Compare means over tokens instead of sums. IPO as TRL has it.
-        nll_weight: Of an added term, the chosen solution's -log pi per token.
+        nll_weight: Of an added term, the mean of -log pi over the chosen ones' tokens.
 
     Source:
         PromptCoT 2.0 gives no beta; 0.1, sums and no further term are the defaults of the trainer
@@ -92,9 +92,10 @@ class Preference:
         if self.length_normalised:
             ratios = ratios / batch.lengths
         margin = margins(ratios, batch.chosen, batch.rejected)
-        means = sequence_sums(logprobs, documents, count) / batch.lengths
-        nll = -means[batch.chosen]
         loss = self.of_margins(margin)
+        nll = -sequence_sums(logprobs, documents, count)[batch.chosen]
+        # so that a mean over the step's pairs is one over its chosen tokens
+        share = batch.sequences.denominator / max(1.0, batch.chosen_denominator)
         is_chosen = documents % 2 == 0
         figures = {
             "preference": loss.detach(),
@@ -105,7 +106,7 @@ class Preference:
             "chosen_nll": -logprobs.detach()[is_chosen],
             "rejected_nll": -logprobs.detach()[~is_chosen],
         }
-        return loss + self.nll_weight * nll, figures
+        return loss + self.nll_weight * share * nll, figures
 
 
 class DPOModule(LMModule):

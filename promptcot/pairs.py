@@ -37,9 +37,9 @@ class Pair:
         return (self.chosen, self.rejected)
 
     @property
-    def terms(self) -> int:
-        """The mean is over pairs."""
-        return 1
+    def terms(self) -> tuple[int, ...]:
+        """One mean is over pairs, another over the chosen ones' target tokens."""
+        return (1, len(self.chosen.target))
 
     def untargeted(self) -> Self:
         """The same sequences, that are compared with nothing."""
@@ -55,27 +55,36 @@ class PairBatch(NamedTuple):
     """Pairs, packed: P of them, of 2 P sequences with N target tokens in all."""
 
     sequences: TokenBatch  # its denominator counts pairs
+    chosen_denominator: float  # of a mean over the chosen ones' target tokens
     chosen: Tensor  # [P] int64 number of the chosen sequence of each pair
     rejected: Tensor  # [P] int64 of the rejected one
     lengths: Tensor  # [number of sequences] float32, target tokens of each, 1 at least
     reference_logprobs: Tensor  # [N] float32
 
 
-def pack_pairs(pairs: Sequence[Pair], denominator: float | None = None) -> PairBatch:
+def pack_pairs(
+    pairs: Sequence[Pair],
+    denominator: float | None = None,
+    chosen_denominator: float | None = None,
+) -> PairBatch:
     """Lay the sequences of all pairs end to end in one row, without padding.
 
     Args:
         pairs: A pair without targets is no pair of the batch, but its tokens are there.
-        denominator: The mean loss is the sum over pairs divided by this; None for their number.
+        denominator: A mean over pairs is their sum divided by this; None for their number.
+        chosen_denominator: A mean over the chosen ones' target tokens likewise.
     """
     sequences = [sequence for pair in pairs for sequence in pair.sequences]
     real = [2 * number for number, pair in enumerate(pairs) if pair.chosen.target]
     count = float(len(real)) if denominator is None else denominator
+    if chosen_denominator is None:
+        chosen_denominator = float(sum(len(pair.chosen.target) for pair in pairs))
     chosen = torch.tensor(real, dtype=torch.long)
     lengths = [max(1, len(sequence.target)) for sequence in sequences]
     reference = [value for pair in pairs for value in pair.reference_logprobs]
     return PairBatch(
         pack(sequences, count),
+        chosen_denominator,
         chosen,
         chosen + 1,
         torch.tensor(lengths, dtype=torch.float32),

@@ -30,8 +30,8 @@ class Trainable(Protocol):
         ...
 
     @property
-    def terms(self) -> int:
-        """How many terms of the loss's mean it gives."""
+    def terms(self) -> tuple[int, ...]:
+        """How many terms it gives to each mean that the loss is made of."""
         ...
 
     def untargeted(self) -> Self:
@@ -60,9 +60,9 @@ class Example:
         return (self,)
 
     @property
-    def terms(self) -> int:
-        """The mean is over target tokens."""
-        return len(self.target)
+    def terms(self) -> tuple[int, ...]:
+        """The one mean is over target tokens."""
+        return (len(self.target),)
 
     def untargeted(self) -> Self:
         """The same sequence with no token to train on."""

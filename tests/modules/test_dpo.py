@@ -84,13 +84,13 @@ def parameters(module):
 
 def by_hand(lm, reference, preference):
     """The mean loss of all pairs, sequence by sequence, as the papers print it."""
-    losses = []
+    losses, nlls = [], []
     for prompt, chosen, rejected in PAIRS:
         ratios, nll = [], None
         for text in (chosen, rejected):
             ids = list(map(ord, prompt)), [*map(ord, text), 0]
             mine, theirs = plain_logprobs(lm, *ids), plain_logprobs(reference, *ids).detach()
-            nll = -mine.mean() if nll is None else nll
+            nll = -mine if nll is None else nll
             ratio = (mine - theirs).sum()
             ratios.append(ratio / len(mine) if preference.length_normalised else ratio)
         m, b, e = ratios[0] - ratios[1], preference.beta, preference.label_smoothing
@@ -101,8 +101,9 @@ def by_hand(lm, reference, preference):
             "hinge": (1 - b * m).clamp(min=0),
             "ipo": (m - 1 / (2 * b)) ** 2,
         }[preference.loss]
-        losses.append(loss + preference.nll_weight * nll)
-    return torch.stack(losses).mean()
+        losses.append(loss)
+        nlls.append(nll)
+    return torch.stack(losses).mean() + preference.nll_weight * torch.cat(nlls).mean()
 
 
 @pytest.mark.parametrize(

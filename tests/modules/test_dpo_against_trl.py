@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,9 @@ from tiny import save_tiny_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from promptcot.batches import TokenBatch, pack
+from modules import Preference
 from promptcot.likelihood import TargetLogprobs, load_causal_lm
-from promptcot.preference import (
-    hinge_loss,
-    ipo_loss,
-    margins,
-    robust_loss,
-    sequence_sums,
-    sigmoid_loss,
-)
+from promptcot.pairs import Pair, pack_pairs, with_reference
 from promptcot.protocols import Target
 from promptcot.tokens import Example, encode
 
@@ -46,48 +38,37 @@ PAIRS = [  # prompt, chosen, rejected
 
 
 @dataclass(frozen=True)
-class Loss:
-    """What is ours to choose."""
-
-    loss: str = "sigmoid"
-    beta: float = 0.1
-    label_smoothing: float = 0.0
-    length_normalised: bool = False
-    nll_weight: float = 0.0
-
-
-@dataclass(frozen=True)
 class Variant:
     """One loss under both names."""
 
-    ours: Loss
+    ours: Preference
     theirs: dict[str, Any]  # of DPOConfig, beside beta
     at_once: int = len(PAIRS)  # pairs of one call of theirs
 
 
 VARIANTS = {
-    "sigmoid": Variant(Loss(), {"loss_type": ["sigmoid"]}),
-    "sigmoid with a large beta": Variant(Loss(beta=0.5), {"loss_type": ["sigmoid"]}),
+    "sigmoid": Variant(Preference(), {"loss_type": ["sigmoid"]}),
+    "sigmoid with a large beta": Variant(Preference(beta=0.5), {"loss_type": ["sigmoid"]}),
     # Their sigmoid takes no label smoothing. Theirs that does sorts the pairs of a batch by how
     # they are liked: of a single pair it is conservative DPO.
     "conservative": Variant(
-        Loss(label_smoothing=0.2), {"loss_type": ["aot"], "label_smoothing": 0.2}, at_once=1
+        Preference(label_smoothing=0.2), {"loss_type": ["aot"], "label_smoothing": 0.2}, at_once=1
     ),
     "robust": Variant(
-        Loss("robust", label_smoothing=0.2), {"loss_type": ["robust"], "label_smoothing": 0.2}
+        Preference("robust", label_smoothing=0.2), {"loss_type": ["robust"], "label_smoothing": 0.2}
     ),
-    "hinge": Variant(Loss("hinge", beta=0.25), {"loss_type": ["hinge"]}),
+    "hinge": Variant(Preference("hinge", beta=0.25), {"loss_type": ["hinge"]}),
     # A larger beta puts IPO's aim, 1 / (2 beta), among the margins: pairs pull against one another,
     # and what is left of the gradient is no more exact than TOLERANCE in float32, ours or theirs.
-    "ipo": Variant(Loss("ipo", beta=0.2, length_normalised=True), {"loss_type": ["ipo"]}),
+    "ipo": Variant(Preference("ipo", beta=0.2, length_normalised=True), {"loss_type": ["ipo"]}),
     "sigmoid of means": Variant(
-        Loss(beta=2.0, length_normalised=True), {"loss_type": ["sigmoid_norm"]}
+        Preference(beta=2.0, length_normalised=True), {"loss_type": ["sigmoid_norm"]}
     ),
     "sigmoid and likelihood": Variant(
-        Loss(nll_weight=0.3), {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.3]}
+        Preference(nll_weight=0.3), {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.3]}
     ),
     "hinge and likelihood": Variant(
-        Loss("hinge", beta=0.25, nll_weight=1.0), {"loss_type": ["hinge", "sft"]}
+        Preference("hinge", beta=0.25, nll_weight=1.0), {"loss_type": ["hinge", "sft"]}
     ),
 }
 variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -151,36 +132,20 @@ def by_trl(
 
 
 def by_us(
-    loss: Loss, models: tuple[Path, Path], examples: list[Example]
+    loss: Preference, models: tuple[Path, Path], examples: list[Example]
 ) -> tuple[float, Gradients]:
     """Our loss and its gradient; of each pair the chosen example comes first."""
-    batch = pack(examples)
+    pairs = [Pair(*examples[n : n + 2]) for n in range(0, len(examples), 2)]
     policy, reference = (
         TargetLogprobs(load_causal_lm(str(path), torch.float32)) for path in models
     )
     with torch.no_grad():
-        reference_logprobs = reference(batch)
-    value = preference_loss(loss, policy.train()(batch), reference_logprobs, batch)
+        logprobs = reference(pack_pairs(pairs).sequences)
+    batch = pack_pairs(with_reference(pairs, logprobs.tolist()))
+    values, _ = loss.losses(policy.train()(batch.sequences), batch)
+    value = values.sum() / batch.sequences.denominator
     value.backward()
     return float(value.detach()), gradients(policy.lm)
-
-
-def preference_loss(loss: Loss, logprobs: Tensor, reference: Tensor, batch: TokenBatch) -> Tensor:
-    """The mean over pairs; the likelihood's part is the mean over tokens of chosen sequences."""
-    functions = {
-        "sigmoid": partial(sigmoid_loss, label_smoothing=loss.label_smoothing),
-        "robust": partial(robust_loss, label_smoothing=loss.label_smoothing),
-        "hinge": hinge_loss,
-        "ipo": ipo_loss,
-    }
-    count = 2 * len(PAIRS)
-    log_ratios = sequence_sums(logprobs - reference, batch.documents, count)
-    if loss.length_normalised:
-        log_ratios = log_ratios / batch.documents.bincount(minlength=count)
-    chosen = torch.arange(0, count, 2)
-    margin = margins(log_ratios, chosen, chosen + 1)
-    likelihood = logprobs[batch.documents % 2 == 0].mean()
-    return functions[loss.loss](margin, loss.beta).mean() - loss.nll_weight * likelihood
 
 
 def gradients(model: torch.nn.Module) -> Gradients:
@@ -238,7 +203,9 @@ def test_loss_and_gradient_are_those_of_trl(
         assert furthest(our_gradients, their_gradients) > VISIBLE, mistake
 
 
-def mistakes(loss: Loss, examples: list[Example]) -> Iterator[tuple[str, Loss, list[Example]]]:
+def mistakes(
+    loss: Preference, examples: list[Example]
+) -> Iterator[tuple[str, Preference, list[Example]]]:
     """What the comparison must see: the mistake, and what is given to our side instead."""
     yield "beta", replace(loss, beta=1.1 * loss.beta), examples
     unmasked = [with_prompt(example) for example in examples]
