@@ -50,6 +50,20 @@ class PolicyRecipe(Protocol):
         ...
 
 
+@runtime_checkable
+class Hardening(Protocol):
+    """A recipe of rounds that can be made harder, when the policy solves too much of them."""
+
+    def harder(self, steps: int, last_round: Path) -> PolicyRecipe:
+        """The recipe at a raised temperature, without what the last round solved in all attempts.
+
+        Args:
+            steps: How much harder than this recipe, from 1 on.
+            last_round: Folder of the whole round before the one that is to be made.
+        """
+        ...
+
+
 def make_round(recipe: Recipe, folder: Path) -> Row:
     """Make the round ``folder``, go on with it, or find it whole; returns its manifest.
 
