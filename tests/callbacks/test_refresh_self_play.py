@@ -1,0 +1,230 @@
+"""Self-play in one fit: verified pairs, kills, two processes, separate steps, programs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from refreshed_fit import ENVIRONMENT, SHARDED, fit, killed_at, weights
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import save_tiny_model
+from tiny_run import CHECKOUT, FIT, command, write_jsonl
+
+from promptcot.store import read_manifest, read_round
+
+pytestmark = pytest.mark.slow
+ENGINE = {
+    "class_path": "promptcot.engines.HFEngine",
+    "init_args": {"dtype": "float32", "device": "cpu"},
+}
+ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A policy that boxes some digit, and problems that a digit solves."""
+    folder = tmp_path_factory.mktemp("start")
+    save_tiny_model(folder / "base")
+    templates = folder / "templates"
+    templates.mkdir()
+    (templates / "solve_math.txt").write_text("$statement\n")
+    (templates / "solve_code.txt").write_text("$statement\n")
+    problems = [
+        {"id": f"p{n}", "statement": f"digit {n}?", "reference": str(2 + n % 8)} for n in range(16)
+    ]
+    write_jsonl(folder / "problems.jsonl", problems)
+    traces = [
+        {**problem, "solution": f"\\boxed{{{2 + (n + k) % 8}}}"}
+        for k in range(3)
+        for n, problem in enumerate(problems)
+    ]
+    write_jsonl(folder / "traces.jsonl", traces)
+    (folder / "fit.yaml").write_text(yaml.safe_dump(FIT))
+    given = ["--config", "configs/sft.yaml", "--config", str(folder / "fit.yaml")]
+    given += [*model_flags(folder / "base", folder), "--model.schedule", "null"]
+    given += ["--data.corpus.path", str(folder / "traces.jsonl"), "--trainer.max_epochs", "25"]
+    ended = fit(given, folder / "warm")
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+def model_flags(model, folder):
+    form = json.dumps({"templates": str(folder / "templates")})
+    return [
+        *("--model.weights", str(model), "--data.weights", str(model)),
+        *("--data.format", form, "--data.chat", "false"),
+    ]
+
+
+def recipe(start):
+    return {
+        "verifier": {"class_path": "verify.ByDomain", "init_args": {"num_workers": 1}},
+        "corpus": {"path": str(start / "problems.jsonl")},
+        "sampling": {"n": 8, "temperature": 1.0, "max_tokens": 16},
+        "format": {"templates": str(start / "templates")},
+        "engine": ENGINE,
+    }
+
+
+def arguments(start, *more):
+    """Of a fit by self-play that begins with the warmed-up policy."""
+    settings = {**FIT, "trainer": {**FIT["trainer"]}}
+    settings["model"] = {
+        "init_args": {
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}},
+        }
+    }
+    settings["data"] = {"init_args": {"batch_size": 4}}
+    made = {"class_path": "promptcot.recipes.SelfPlay", "init_args": recipe(start)}
+    settings["trainer"] |= {
+        "max_epochs": ROUNDS,
+        "logger": True,
+        "callbacks": [
+            {
+                "class_path": "callbacks.RefreshTrainingSet",
+                "init_args": {"recipe": made, "max_difference": 1e-3},
+            }
+        ],
+    }
+    (start / "self_play.yaml").write_text(yaml.safe_dump(settings))
+    configs = ("configs/dpo.yaml", "configs/refresh/self_play.yaml", str(start / "self_play.yaml"))
+    named = [part for config in configs for part in ("--config", config)]
+    return [*named, *model_flags(start / "warm" / "weights", start), *more]
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    ended = fit(arguments(start), folder)
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+def test_each_round_is_made_by_the_policy_as_it_is_and_counts_all_problems(whole):
+    for number in range(ROUNDS):
+        folder = whole / "rounds" / f"round-{number}"
+        manifest = read_manifest(folder)
+        figures = manifest["figures"]
+        assert figures["attempts"] == 16 * 8
+        assert figures["problems_kept"] + sum(manifest["dropped"].values()) == 16
+        assert 0 < figures["pass_rate"] < 1
+        assert read_round(folder, "attempts")
+        [reference] = (folder / "reference_logprobs").iterdir()
+        assert reference.suffix == ".safetensors"
+    policies = {
+        read_manifest(whole / "rounds" / f"round-{n}")["settings"]["policy"] for n in range(ROUNDS)
+    }
+    assert len(policies) == ROUNDS
+
+
+def test_losses_figures_and_alarms_are_logged(whole):
+    [version] = (whole / "lightning_logs").iterdir()
+    events = EventAccumulator(str(version))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("dpo/preference")]
+    assert losses[0] == pytest.approx(0.6931472, abs=1e-4)  # the reference is the policy
+    for name in ("dpo/accuracy", "dpo/rate", "dpo/chosen_log_ratio", "round/pass_rate"):
+        assert events.Scalars(name), name
+    assert len(events.Scalars("round/pass_rate")) == ROUNDS
+    assert len(events.Scalars("alarms/mostly_solved")) == ROUNDS
+    assert any(tag.startswith("round/dropped_") for tag in events.Tags()["scalars"])
+
+
+@pytest.mark.parametrize("moment", ["rounds/round-1.partial/attempts.jsonl", "progress/*step-4*"])
+def test_a_fit_killed_in_a_round_or_between_steps_ends_with_the_undisturbed_weights(
+    start, whole, tmp_path, moment
+):
+    killed_at(tmp_path / moment, arguments(start), tmp_path)
+    resumed = fit(arguments(start), tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(tmp_path)[name], value), name
+
+
+def test_two_processes_end_with_the_weights_of_one(start, whole, tmp_path):
+    ended = fit(arguments(start, *SHARDED), tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(weights(tmp_path)[name], value, atol=1e-4, rtol=1e-3)
+
+
+def test_making_and_training_apart_give_the_same_rows_and_weights(start, whole, tmp_path):
+    import subprocess
+
+    policy = start / "warm" / "weights"
+    settings = tmp_path / "make.yaml"
+    settings.write_text(yaml.safe_dump({**recipe(start), "policy": str(policy)}))
+    run = {"cwd": CHECKOUT, "env": ENVIRONMENT, "capture_output": True, "text": True}
+    made = subprocess.run(
+        command("make", "self_play", "--config", str(settings), "--folder", str(tmp_path / "r")),
+        **run,
+    )
+    assert made.returncode == 0, made.stderr
+    first = whole / "rounds" / "round-0" / "rows.jsonl"
+    rows = tmp_path / "r" / "rows.jsonl"
+    assert rows.read_bytes() == first.read_bytes()
+    overlay = tmp_path / "fit.yaml"
+    single = yaml.safe_load((start / "self_play.yaml").read_text())
+    del single["trainer"]["callbacks"]
+    overlay.write_text(yaml.safe_dump(single))
+    given = ["--config", "configs/dpo.yaml", "--config", str(overlay)]
+    given += [*model_flags(policy, start), "--data.corpus.path", str(rows)]
+    given += ["--trainer.max_epochs", "1", "--data.chat", "null"]
+    ended = fit(given, tmp_path / "fit")
+    assert ended.returncode == 0, ended.stderr
+    other = [*given[:-6], *model_flags(start / "base", start), *given[-6:]]
+    refused = fit(other, tmp_path / "other")
+    assert refused.returncode == 2
+    assert "was made by other weights" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_round_in_which_nothing_survives_ends_the_fit_with_the_counts(start, tmp_path):
+    flags = ("--trainer.callbacks.recipe.max_pass_rate", "0.01")
+    ended = fit(arguments(start, *flags), tmp_path)
+    assert ended.returncode == 2
+    assert "no row is left for" in ended.stderr
+    assert "solved too often" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_programs_are_played_by_their_tests(start, tmp_path):
+    """A policy that prints one digit or another, by unit tests in the sandbox."""
+    problems = [
+        {
+            "id": f"c{n}",
+            "domain": "code",
+            "statement": f"print {n}",
+            "reference": json.dumps([{"stdin": "", "stdout": str(n % 4)}]),
+        }
+        for n in range(8)
+    ]
+    traces = [
+        {**problem, "solution": f"```\nprint({(n + k) % 4})\n```"}
+        for k in range(3)
+        for n, problem in enumerate(problems)
+    ]
+    write_jsonl(tmp_path / "problems.jsonl", problems)
+    write_jsonl(tmp_path / "traces.jsonl", traces)
+    given = ["--config", "configs/sft.yaml", "--config", str(start / "fit.yaml")]
+    given += [*model_flags(start / "base", start), "--model.schedule", "null"]
+    given += ["--data.corpus.path", str(tmp_path / "traces.jsonl"), "--trainer.max_epochs", "40"]
+    ended = fit(given, tmp_path / "warm")
+    assert ended.returncode == 0, ended.stderr
+    flags = model_flags(tmp_path / "warm" / "weights", start)
+    corpus = ("--trainer.callbacks.recipe.corpus.path", str(tmp_path / "problems.jsonl"))
+    tokens = ("--trainer.callbacks.recipe.sampling.max_tokens", "32")
+    ended = fit(
+        [*arguments(start), *flags, *corpus, *tokens, "--trainer.max_epochs", "2"], tmp_path / "run"
+    )
+    assert ended.returncode == 0, ended.stderr
+    figures = read_manifest(tmp_path / "run" / "rounds" / "round-1")["figures"]
+    assert 0 < figures["pass_rate"] < 1
+    answers = {
+        verdict["answer"]
+        for row in read_round(tmp_path / "run" / "rounds" / "round-1", "attempts")
+        for verdict in row["verdicts"]
+    }
+    assert {"AC", "WA"} <= answers
+    assert Path(tmp_path / "run" / "weights").is_dir()
