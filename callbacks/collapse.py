@@ -63,14 +63,15 @@ class CollapseAlarms(Callback):
         self.action = action
         self._round = 0
         self._reported = -1
-        self._stops = False
+        self._has_begun = self._stops = False
         self._total, self._steps = 0.0, 0
         self._read: dict[Path, RoundFigures] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        self._stops = False
+        self._has_begun = self._stops = False
+        self._read.clear()
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         refreshing = [c for c in callbacks if isinstance(c, RefreshTrainingSet)]
         if not refreshing:
@@ -84,8 +85,11 @@ class CollapseAlarms(Callback):
                 "action=raise_difficulty needs a recipe that can be made harder, which "
                 f"{type(recipe).__name__} cannot: set action to warn or stop"
             )
-        if self.action == "stop":
-            self._check_stop(trainer)
+        if self.action == "stop" and (trainer.min_epochs or trainer.min_steps):
+            raise ValueError(
+                f"action=stop cannot end a fit before trainer.min_epochs={trainer.min_epochs} "
+                f"and trainer.min_steps={trainer.min_steps}: leave both out"
+            )
 
     def adapt(self, recipe: PolicyRecipe, rounds: Path, number: int) -> PolicyRecipe:
         """A harder recipe, where earlier rounds had alarms and that is the action."""
@@ -100,6 +104,9 @@ class CollapseAlarms(Callback):
 
     def observe(self, trainer: Trainer, folder: Path, weights: Path, number: int) -> None:
         """Judge the round; tell of its alarms, keep the best weights and stop if it is to be."""
+        if self.action == "stop" and not self._has_begun:
+            self._refuse_to_begin_anew(trainer, folder.parent)
+        self._has_begun = True
         self._round = number
         judged = self._judged(folder.parent, number)[number]
         if trainer.is_global_zero and self._reported < number:
@@ -153,15 +160,13 @@ class CollapseAlarms(Callback):
         self._reported = state_dict["reported"]
         self._total, self._steps = state_dict["total"], state_dict["steps"]
 
-    def _check_stop(self, trainer: Trainer) -> None:
-        """Refuse what would train on although the fit stopped, or is to."""
-        if trainer.min_epochs or trainer.min_steps:
-            raise ValueError(
-                f"action=stop cannot end a fit before trainer.min_epochs={trainer.min_epochs} "
-                f"and trainer.min_steps={trainer.min_steps}: leave both out"
-            )
-        rounds = Path(trainer.default_root_dir) / FOLDER
-        if trainer.ckpt_path is not None or not (rounds / STOPPED).exists():
+    def _refuse_to_begin_anew(self, trainer: Trainer, rounds: Path) -> None:
+        """A fit that stopped and whose progress is gone would train as if it had not.
+
+        Only where data are loaded does the trainer say whether it goes on from a checkpoint.
+        """
+        has_stopped = trainer.strategy.broadcast((rounds / STOPPED).exists())
+        if trainer.ckpt_path is not None or not has_stopped:
             return
         number = int(read_json(rounds / STOPPED)["round"])
         found = alarms(self._judged(rounds, number)[number])

@@ -174,6 +174,25 @@ def test_a_resumed_fit_has_the_mean_of_the_whole_epoch_and_tells_no_alarm_twice(
     assert told == ["round 0", "round 1", "round 2"]
 
 
+class CutOffAtEnd(Seen):
+    """Ends a fit as a crash would, once it has stopped and before it exports."""
+
+    def on_train_end(self, trainer, pl_module):
+        raise CutOffError
+
+
+def test_a_stop_that_was_cut_off_before_the_export_is_finished(tmp_path, tiny_model, caplog):
+    recipe = Collapsing(PASSED, DISTINCT)
+    with pytest.raises(CutOffError):
+        trained(tmp_path, tiny_model, CollapseAlarms(action="stop"), recipe, seen=CutOffAtEnd())
+    assert not (tmp_path / "weights").exists()
+    trainer, seen = trained(tmp_path, tiny_model, CollapseAlarms(action="stop"), recipe)
+    assert (seen.epochs, trainer.global_step) == ([], 4)
+    assert caplog.messages[-1].startswith("the fit ends before it trains on round 2; the best")
+    assert (tmp_path / "weights").exists()
+    assert not (tmp_path / "progress").exists()
+
+
 def test_what_cannot_work_is_said_before_the_fit(tmp_path, tiny_model):
     recipe = Collapsing(PASSED, DISTINCT)
     with pytest.raises(ValueError, match="which Collapsing cannot: set action to warn or stop"):
