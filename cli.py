@@ -23,9 +23,10 @@ from typing import Any
 COMMANDS = """usage: python cli.py COMMAND [--config FILE.yaml ...] [--KEY VALUE ...]
 
   em         cold start, rounds of E-step and M-step, held-out figures, new problems
-  make       one round of rows: annotate, rationales, rollouts, compose, held_out
+  make       one round of rows: annotate, rationales, rollouts, compose, held_out,
+             label
   verify     rows in, verdicts out: are answers and programs right?
-  fit        train: EStepModule or MStepModule, by Lightning
+  fit        train by Lightning: EStepModule, MStepModule, DPOModule or SFTModule
   validate   the loss on other rows
   test       the same, once training is over
   predict    log-probabilities of rows

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -26,6 +27,35 @@ from promptcot.store import MANIFEST, ROWS, Row, read_manifest, read_round
 FOLDER = "rounds"
 
 
+@runtime_checkable
+class RoundWatcher(Protocol):
+    """A callback that takes part in the making of rounds."""
+
+    def adapt(self, recipe: PolicyRecipe, rounds: Path, number: int) -> PolicyRecipe:
+        """The recipe that is to make the round, on rank 0, before it is made.
+
+        Asked again after a crash it must give the same.
+
+        Args:
+            recipe: As it was configured, or as the watcher before this one gave it.
+            rounds: Folder of all rounds.
+            number: Of the round.
+        """
+        ...
+
+    def observe(self, trainer: Trainer, folder: Path, weights: Path, number: int) -> None:
+        """Look at a round that is whole, before each epoch that trains on it, on every rank.
+
+        Args:
+            trainer: Before its next epoch; setting ``should_stop`` ends the fit.
+            folder: Of the round.
+            weights: Folder of the weights that made it, which rank 0 may take away; afterwards it
+                is removed, and it is gone already where this was called before.
+            number: Of the round.
+        """
+        ...
+
+
 class RefreshTrainingSet(Callback):
     """Every k epochs lets a recipe make a round with the current weights, and trains on it.
 
@@ -39,6 +69,8 @@ class RefreshTrainingSet(Callback):
 
     Rank 0 makes the round; the others wait, however long it takes, and learn of its failure. On
     several nodes the trainer's ``default_root_dir`` must lie on a disk that all of them see.
+
+    Other callbacks of the trainer take part where they are a ``RoundWatcher``.
 
     Logs, for each round, the figures of its manifest as ``round/...``, the seconds of its export,
     its probes and its making, and a table of its best and worst rows.
@@ -110,6 +142,8 @@ class RefreshTrainingSet(Callback):
             self.seconds += made - start
             parts = {"export_s": exported - start, "probe_s": probed - exported}
             self._report(trainer, folder, {"number": number, **parts, "make_s": made - probed})
+        for watcher in _watchers(trainer):
+            watcher.observe(trainer, folder, weights, number)
         if trainer.is_global_zero:  # also those of a round that was whole when a crash came
             shutil.rmtree(weights, ignore_errors=True)
         return folder
@@ -122,7 +156,10 @@ class RefreshTrainingSet(Callback):
                 serve_rounded_base(trainer, weights, folder.with_name("base"))
                 if self._probes:
                     write_probes(weights, self._probes, self.max_difference)
-                make_round(self.recipe.of_policy(str(weights), number), folder)
+                recipe = self.recipe
+                for watcher in _watchers(trainer):
+                    recipe = watcher.adapt(recipe, folder.parent, number)
+                make_round(recipe.of_policy(str(weights), number), folder)
             except Exception as error:
                 failure, cause = [f"{type(error).__name__}: {error}"], error
         if self._group is not None:  # the others wait for this, and must learn of a failure
@@ -143,6 +180,11 @@ class RefreshTrainingSet(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("round/rows", table, trainer.global_step)
+
+
+def _watchers(trainer: Trainer) -> list[RoundWatcher]:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, RoundWatcher)]
 
 
 def _best_and_worst(rows: Sequence[Row], count: int) -> list[Row]:

@@ -1,6 +1,14 @@
 """Rows on disk in, batches of tokens out."""
 
 from datamodules.annotations import ComposeDataModule, RationaleDataModule
+from datamodules.pairs import PairDataModule
 from datamodules.rollouts import RolloutDataModule
+from datamodules.solutions import SolutionDataModule
 
-__all__ = ["ComposeDataModule", "RationaleDataModule", "RolloutDataModule"]
+__all__ = [
+    "ComposeDataModule",
+    "PairDataModule",
+    "RationaleDataModule",
+    "RolloutDataModule",
+    "SolutionDataModule",
+]

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from datamodules.planning import plan_epoch, share
 from promptcot.batches import TokenBatch, pack
 from promptcot.chunks import chunks
-from promptcot.tokens import Example
+from promptcot.tokens import Example, Trainable
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 
-E = TypeVar("E", bound=Example)
+E = TypeVar("E", bound=Trainable)
 B = TypeVar("B")
-Collate = Callable[[Sequence[E], float], B]
-"""Makes one batch of examples; the number is its denominator."""
+Collate = Callable[..., B]
+"""Makes one batch of examples, followed by the denominator of each mean in its loss."""
 
 
 class TrainingBatches(Generic[E, B]):
@@ -41,7 +41,7 @@ class TrainingBatches(Generic[E, B]):
         batch_size: int,
         seed: int,
         trainer: Trainer,
-        collate: Collate[E, B],
+        collate: Collate[B],
     ) -> None:
         self.examples = examples
         self.batch_size = batch_size
@@ -105,19 +105,20 @@ def micro_batches(
     step: Sequence[int],
     accumulate: int,
     rank: tuple[int, int],
-    collate: Collate[E, B],
+    collate: Collate[B],
 ) -> list[B]:
     """What one rank does of one optimizer step, in ``accumulate`` micro-batches.
 
-    Each carries the step's target tokens over all ranks, divided by the number of micro-batches
-    over all ranks, so that Lightning's means over both leave the mean over tokens.
+    Each carries the step's terms over all ranks, such as target tokens, divided by the number of
+    micro-batches over all ranks, so that Lightning's means over both leave the mean over terms.
     """
     number, world_size = rank
     parts = accumulate * world_size
     lengths = {index: len(examples[index]) for index in step}
-    targets = sum(len(examples[index].target) for index in step)
+    terms = map(sum, zip(*(examples[index].terms for index in step), strict=True))
+    denominators = [count / parts for count in terms]
     mine = share(step, lengths, parts)[number::world_size]
-    # A rank with nothing to do runs a sequence without targets all the same, so that the
+    # A rank with nothing to do runs a sequence without terms all the same, so that the
     # collectives of sharded weights meet on every rank.
     idle = [examples[step[0]].untargeted()]
-    return [collate([examples[i] for i in part] or idle, targets / parts) for part in mine]
+    return [collate([examples[i] for i in part] or idle, *denominators) for part in mine]

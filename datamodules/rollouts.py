@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch import Trainer
-from safetensors.torch import load_file, save_file
 
 from datamodules.annotations import RationaleDataModule
 from datamodules.figures import log_figures
-from datamodules.packed import EvaluationBatches, TrainingBatches
-from promptcot.adapters import tokenizer_folder
+from datamodules.kept_logprobs import KeptLogprobs
+from datamodules.packed import TrainingBatches
 from promptcot.corpora import Corpus, read_json_rows
 from promptcot.fingerprints import fingerprint
 from promptcot.policy_gradient import Baseline, sampler_mismatch
@@ -58,20 +54,24 @@ class RolloutDataModule(RationaleDataModule):
     ) -> None:
         super().__init__(weights, corpus, **kwargs)
         self.baseline = baseline
+        self.kept = KeptLogprobs()
 
     def training_examples(self, corpus: Corpus) -> Sequence[Rollout]:
         """The sampled sequences, compared with their groups; then those that are not too long."""
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(
-            tokenizer_folder(self.weights), trust_remote_code=False
-        )
+        tokenizer = self.tokenizer()
         rollouts = [
             self._rollout(tokenizer, row, place) for place, row in read_rollouts(corpus.path)
         ]
         compared = with_advantages(rollouts, self.baseline)
         named = [(f"{rollout.group}", rollout) for rollout in compared]
-        return [rollout for _, rollout in self._fitting(named, corpus)]
+        return [rollout for _, rollout in self.fitting(named, corpus)]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "logprobs": self.kept.name}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.kept.name = state_dict["logprobs"]
 
     def train_dataloader(self) -> TrainingBatches[Any, Any]:
         self.refresh()
@@ -110,16 +110,8 @@ class RolloutDataModule(RationaleDataModule):
         """Of all target tokens, end to end; every rank must call this."""
         # with what the sampler said: a later policy may have sampled the very same texts
         name = fingerprint([(e.prompt, e.target, e.sampler_logprobs) for e in self.examples])
-        path = Path(trainer.default_root_dir) / FOLDER / f"{name}.safetensors"
-        if not trainer.strategy.broadcast(path.exists()):
-            found = _scored(trainer, self.examples, self.batch_size)
-            if trainer.is_global_zero:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                partial = path.with_suffix(".partial")
-                save_file({"logprobs": found}, partial)
-                os.replace(partial, path)
-            trainer.strategy.barrier(f"{path} written")
-        return load_file(path)["logprobs"]
+        folder = Path(trainer.default_root_dir) / FOLDER
+        return self.kept.of(trainer, folder, name, self.examples, self.batch_size)
 
 
 def read_rollouts(path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -136,20 +128,6 @@ def read_rollouts(path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 "recipe Rollouts (python cli.py make rollouts)"
             )
         yield place, row
-
-
-def _scored(trainer: Trainer, rollouts: Sequence[Rollout], batch_size: int) -> torch.Tensor:
-    """Log-probabilities of all targets under the policy as it is, by all ranks together."""
-    batches = EvaluationBatches(rollouts, batch_size, (trainer.global_rank, trainer.world_size))
-    module = cast(Any, trainer.lightning_module)
-    scored = list(chain.from_iterable(module.score(batch) for batch in batches))
-    mine = dict(zip(batches.indices, scored, strict=True))
-    parts = [mine] * trainer.world_size
-    if trainer.world_size > 1:
-        dist.all_gather_object(parts, mine)
-    found = {index: segments for part in parts for index, segments in part.items()}
-    values = [value for index in sorted(found) for segment in found[index] for value in segment]
-    return torch.tensor(values, dtype=torch.float32)
 
 
 def _report_mismatch(trainer: Trainer, rollouts: Sequence[Rollout], policy: torch.Tensor) -> None:

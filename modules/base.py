@@ -15,6 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
 from modules.adapters import LoRA, adapt, is_adapted, load_base, trained
+from modules.schedules import Schedule, progress
 from modules.step_means import StepMeans
 from modules.strategies import shard
 from modules.zero import check_base, divide_once, prepare, sliced_loading, whole_parameters
@@ -22,6 +23,9 @@ from promptcot.batches import TokenBatch
 from promptcot.likelihood import TargetLogprobs, by_segment
 from promptcot.protocols import SegmentLogprobs
 from promptcot.weights import check_weights
+
+PEAK = "initial_lr"
+"""Name, in an optimizer's groups, of the rate that a schedule multiplies."""
 
 
 class LMModule(LightningModule):
@@ -38,6 +42,8 @@ class LMModule(LightningModule):
         gradient_checkpointing: Trade a second forward pass for activation memory.
         adapter: Train a LoRA instead of all weights. Where ``weights`` is the folder of one, it
             is that one which is trained, with or without this.
+        schedule: Of the learning rate; null for one that stays as it is. With it
+            ``<objective>/rate`` is logged.
     """
 
     name: str
@@ -50,12 +56,14 @@ class LMModule(LightningModule):
         optimizer: OptimizerCallable = torch.optim.AdamW,
         gradient_checkpointing: bool = False,
         adapter: LoRA | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         super().__init__()
         self.weights = weights
         self.optimizer = optimizer
         self.gradient_checkpointing = gradient_checkpointing
         self.adapter = adapter
+        self.schedule = schedule
         self.held_out_loss = MeanMetric()
         self.step_means = StepMeans()
 
@@ -93,9 +101,14 @@ class LMModule(LightningModule):
         # dropout, where there is any, draws the same whether or not the fit was interrupted
         place = (self.trainer.current_epoch, batch_idx, self.trainer.global_rank)
         torch.manual_seed(_seed(*place))
+        if self.schedule is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._set_rate(self.schedule.factor(*progress(self.trainer, batch_idx)))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.optimizer(p for p in self.parameters() if p.requires_grad)
+        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        for group in optimizer.param_groups:
+            group.setdefault(PEAK, group["lr"])  # a checkpoint holds it with the group
+        return optimizer
 
     def nll(self, batch: TokenBatch) -> Tensor:
         """Negative log-probability of each target token in nats, [N] float32."""
@@ -138,6 +151,12 @@ class LMModule(LightningModule):
     def predict_step(self, batch: TokenBatch, batch_idx: int) -> list[SegmentLogprobs]:
         """Log-probabilities of each sequence's target tokens in nats, by segment."""
         return by_segment(-self.nll(batch), batch)
+
+    def _set_rate(self, factor: float) -> None:
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = factor * group[PEAK]
+            self.log(f"{self.name}/rate", optimizer.param_groups[0]["lr"])
 
     def _log_held_out(self, quantity: str, batch: TokenBatch) -> None:
         """The mean over all target tokens of the rows, whatever batches they came in."""

@@ -20,10 +20,13 @@ from promptcot.em import EM, run_em
 from promptcot.recipes import (
     Annotate,
     Compose,
+    Evaluate,
     HeldOut,
+    LabelProblems,
     Rationales,
     Recipe,
     Rollouts,
+    SelfPlay,
     make_round,
 )
 
@@ -33,8 +36,11 @@ RECIPES: dict[str, type[Any]] = {
     "rollouts": Rollouts,
     "compose": Compose,
     "held_out": HeldOut,
+    "label": LabelProblems,
+    "self_play": SelfPlay,
+    "evaluate": Evaluate,
 }
-ROOMS = ("callbacks", "datamodules", "modules", "promptcot.engines", "torch.optim")
+ROOMS = ("callbacks", "datamodules", "modules", "promptcot.engines", "torch.optim", "verify")
 """Where the classes that a YAML names live."""
 
 _KEY = re.compile(r"--([\w.]+)|(?:[Kk]ey|[Oo]ption) ['\"]([\w.]+)['\"]")

@@ -54,3 +54,22 @@ def bootstrap_interval(
     means = sorted(fmean(rng.choices(values, k=len(values))) for _ in range(draws))
     tail = (1 - level) / 2
     return means[int(tail * (draws - 1))], means[math.ceil((1 - tail) * (draws - 1))]
+
+
+def pass_at_k(attempts: int, passed: int, k: int) -> float:
+    """Chance that at least one of k attempts, drawn from those made, passes; without bias.
+
+    Args:
+        attempts: Made at one problem.
+        passed: Of them.
+        k: From 1 to ``attempts``.
+
+    Source:
+        Chen et al. 2021, arXiv:2107.03374, eq. 1.
+    """
+    if not 0 <= passed <= attempts or not 1 <= k <= attempts:
+        raise ValueError(
+            f"{passed} of {attempts} attempts passed, k={k}: k must be from 1 to the attempts, and "
+            "no more can pass than were made"
+        )
+    return 1 - math.comb(attempts - passed, k) / math.comb(attempts, k)

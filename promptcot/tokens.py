@@ -9,12 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from promptcot.protocols import Piece, Request, ScoreRequest, Target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+class Trainable(Protocol):
+    """What a loss has terms of: a sequence, or several that are compared."""
+
+    def __len__(self) -> int:
+        """Tokens of all its sequences."""
+        ...
+
+    @property
+    def sequences(self) -> Sequence[Example]:
+        """What it is made of."""
+        ...
+
+    @property
+    def terms(self) -> tuple[int, ...]:
+        """How many terms it gives to each mean that the loss is made of."""
+        ...
+
+    def untargeted(self) -> Self:
+        """The same for a rank that has nothing to do: as many tokens, no term."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +54,15 @@ class Example:
     @property
     def tokens(self) -> tuple[int, ...]:
         return self.prompt + self.target
+
+    @property
+    def sequences(self) -> tuple[Self]:
+        return (self,)
+
+    @property
+    def terms(self) -> tuple[int, ...]:
+        """The one mean is over target tokens."""
+        return (len(self.target),)
 
     def untargeted(self) -> Self:
         """The same sequence with no token to train on."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
-from promptcot.records import Outcome, Problem, Verdict
+from promptcot.records import Outcome
 from verify.extraction import FORMS, Extraction, extract
 from verify.formulas.deciding import Decision, decide_quickly
 from verify.workers import WorkerPool
@@ -52,11 +52,6 @@ class AnswerVerifier:
         self.forms = tuple(forms)
         self.pool = WorkerPool(num_workers, wall_s, WORKER)
         self._lock = Lock()
-
-    def __call__(self, problem: Problem, solution: str) -> Verdict:
-        """Whether a solution's answer is the problem's reference."""
-        judgement = self.judge(problem.reference, solution)
-        return Verdict(judgement.outcome, judgement.detail)
 
     def judge(self, reference: str | None, solution: str) -> Judgement:
         """The judgement of one solution."""

@@ -14,7 +14,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,19 +21,14 @@ from tqdm import tqdm
 
 from promptcot.jsonl import parse_line
 from promptcot.records import Domain, Outcome
-from verify.answers import AnswerVerifier, Judgement
+from verify.answers import Judgement
+from verify.by_domain import Answer, Judges
 from verify.judging import Ruling
 from verify.program_worker import MAX_DIGITS
-from verify.sandbox import is_active
 from verify.submissions import Submission
-from verify.unit_tests import UnitTestVerifier
 
 Key = tuple[str, str]
 """Id of a row and hash of its line: a verdict belongs to both."""
-TOGETHER = 256
-"""Rows that are read ahead, so that answers and programs find enough to do at once."""
-HIDING = ("root", "landlock")
-UNHIDDEN = "programs can read all files that you can read, and the memory of the judge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +36,7 @@ class Row:
     """A checked row: an answer with its reference, or a program with its tests."""
 
     key: Key
-    answer: tuple[str | None, str] | None = None
-    submission: Submission | None = None
+    task: Answer | Submission
 
 
 def verify_rows(
@@ -73,66 +66,32 @@ def verify_rows(
     sys.set_int_max_str_digits(MAX_DIGITS)
     wanted = Counter(row.key for row in _rows(input))
     output.parent.mkdir(parents=True, exist_ok=True)
-    verifiers = _Verifiers(workers or len(os.sched_getaffinity(0)), wall_s, allow_unsafe)
+    judges = Judges(workers, wall_s, allow_unsafe=allow_unsafe)
     with open(output, "a+b") as file:
         _lock(file, output)
         counts, done = _recover(file, output)
         _check_kept(done, wanted, output)
         bar = tqdm(total=wanted.total(), initial=done.total(), unit="row", disable=None)
         try:
-            missing = _missing(_rows(input), done)
-            while some := list(islice(missing, TOGETHER)):
-                for verdict in verifiers.verdicts(some):
-                    line = json.dumps(verdict, ensure_ascii=False).encode(errors="replace")
-                    file.write(line + b"\n")
-                    file.flush()
-                    counts[verdict["outcome"]] += 1
-                    bar.update()
+            missing = ((row.key, row.task) for row in _missing(_rows(input), done))
+            for key, found in judges.judged(missing):
+                verdict = _verdict(key, found, judges)
+                line = json.dumps(verdict, ensure_ascii=False).encode(errors="replace")
+                file.write(line + b"\n")
+                file.flush()
+                counts[verdict["outcome"]] += 1
+                bar.update()
         finally:
             bar.close()
-            verifiers.close()
+            judges.close()
     said = ", ".join(f"{counts[str(outcome)]} {outcome}" for outcome in Outcome)
     return f"{sum(counts.values())} rows -> {output}: {said}"
 
 
-class _Verifiers:
-    """Both verifiers, started when a row needs one."""
-
-    def __init__(self, workers: int, wall_s: float, allow_unsafe: bool) -> None:
-        self.workers = workers
-        self.allow_unsafe = allow_unsafe
-        self._answers = AnswerVerifier(workers, wall_s)
-        self._programs: UnitTestVerifier | None = None
-
-    def verdicts(self, rows: list[Row]) -> Iterator[dict[str, Any]]:
-        """Verdicts in the order of the rows."""
-        answers = [row.answer for row in rows if row.answer is not None]
-        judgements = self._answers.judge_all(answers)
-        submissions = [row.submission for row in rows if row.submission is not None]
-        rulings = self._start().judge_all(submissions) if submissions else iter(())
-        for row in rows:
-            if row.submission is None:
-                yield _of_answer(row.key, next(judgements))
-            else:
-                yield _of_program(row.key, next(rulings), self._active())
-
-    def close(self) -> None:
-        """End all processes."""
-        self._answers.close()
-        if self._programs is not None:
-            self._programs.close()
-
-    def _start(self) -> UnitTestVerifier:
-        if self._programs is None:
-            self._programs = UnitTestVerifier(self.workers, allow_unsafe=self.allow_unsafe)
-            for layer, what in self._programs.layers.items():
-                tqdm.write(f"sandbox: {layer}: {what}", file=sys.stderr)
-            if not any(is_active(self._programs.layers[name]) for name in HIDING):
-                tqdm.write(f"sandbox: warning: {UNHIDDEN}", file=sys.stderr)
-        return self._programs
-
-    def _active(self) -> list[str]:
-        return [layer for layer, what in self._start().layers.items() if is_active(what)]
+def _verdict(key: Key, found: Judgement | Ruling, judges: Judges) -> dict[str, Any]:
+    if isinstance(found, Judgement):
+        return _of_answer(key, found)
+    return _of_program(key, found, judges.active_layers())
 
 
 def _of_answer(key: Key, judgement: Judgement) -> dict[str, Any]:
@@ -203,7 +162,7 @@ def _checked(line: bytes, place: str, folder: Path) -> Row:
     key = str(name), hashlib.sha256(line.strip()).hexdigest()[:16]
     if domain == Domain.CODE:
         try:
-            return Row(key, submission=Submission.from_row(row, folder))
+            return Row(key, Submission.from_row(row, folder))
         except (ValueError, OSError) as error:
             raise ValueError(f"{place}: {error}") from None
     solution, reference = row.get("solution"), row.get("reference")
@@ -211,7 +170,7 @@ def _checked(line: bytes, place: str, folder: Path) -> Row:
         raise ValueError(
             f"{place}: a row of mathematics needs a text as `solution` and one as `reference`"
         )
-    return Row(key, answer=(None if reference is None else str(reference), solution))
+    return Row(key, Answer(None if reference is None else str(reference), solution))
 
 
 def _lock(file: IO[bytes], path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from promptcot.records import Problem
 from verify.completions import LANGUAGES
 from verify.outputs import CHECKER, tolerance
 from verify.sandbox import Limits
@@ -14,6 +17,9 @@ from verify.sandbox import Limits
 MODES = ("stdin", "function")
 MAX_INPUT = 1 << 30
 """Bytes of one standard input."""
+MAX_NESTING = 100
+"""Lists and objects within each other; Python could not write a thousand of them down again."""
+TOO_DEEP = f"it is nested deeper than {MAX_NESTING} lists and objects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class Submission:
             ValueError: A field is missing or wrong; it is named.
             FileNotFoundError: A file that the row names does not exist.
         """
+        _check_nesting(row)
         tests = _tests(row.get("tests"))
         mode = row.get("mode") or ("function" if any("args" in test for test in tests) else "stdin")
         language = row.get("language") or "python"
@@ -103,6 +110,33 @@ class Submission:
             is_program=bool(row.get("is_program") or row.get("solution") is None),
         )
 
+    @staticmethod
+    def of_problem(problem: Problem, solution: str, language: str = "python") -> Submission:
+        """A solution of a problem whose reference is its tests.
+
+        They are JSON: a list of tests, or an object with ``tests`` and any other field of a row.
+
+        Args:
+            problem: Of programming.
+            solution: A completion.
+            language: Where the reference does not say it.
+
+        Raises:
+            ValueError: The problem has no tests, or they are malformed.
+        """
+        if problem.reference is None:
+            raise ValueError("it has no tests as its reference")
+        try:
+            given: Any = json.loads(problem.reference)
+        except RecursionError:
+            raise ValueError(TOO_DEEP) from None
+        row = {"tests": given} if isinstance(given, list) else given
+        if not isinstance(row, dict):
+            raise ValueError("its reference is neither a list of tests nor an object with tests")
+        return Submission.from_row(
+            {"language": language, **row, "id": problem.id, "solution": solution}
+        )
+
 
 def standard_input(test: Mapping[str, Any]) -> bytes:
     """Standard input of a test; ``stdin_repeat`` [head, unit, n] stands for head + unit * n."""
@@ -111,6 +145,15 @@ def standard_input(test: Mapping[str, Any]) -> bytes:
         return bytes((head + unit * times).encode(errors="surrogatepass"))
     text: str = test.get("stdin") or ""
     return text.encode(errors="surrogatepass")
+
+
+def _check_nesting(row: Mapping[str, Any]) -> None:
+    level: list[Any] = [row]
+    for _ in range(MAX_NESTING):
+        inner = chain.from_iterable(v.values() if isinstance(v, Mapping) else v for v in level)
+        level = [value for value in inner if isinstance(value, dict | list)]
+    if level:
+        raise ValueError(TOO_DEEP)
 
 
 def _tests(value: Any) -> tuple[Mapping[str, Any], ...]:  # noqa: ANN401

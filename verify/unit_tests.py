@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from threading import Lock
-from typing import Any
 
-from promptcot.records import Outcome, Problem, Verdict
 from verify.judging import Ruling
 from verify.sandbox import LAYERS, LONGEST_WAIT, Sandbox
 from verify.submissions import Submission
@@ -29,7 +26,6 @@ class UnitTestVerifier:
 
     Args:
         num_workers: Programs that run at the same time.
-        language: Of programs whose row does not say it.
         layers: Layers of isolation to use, see ``sandbox.LAYERS``.
         allow_unsafe: Run programs although nothing confines them on this machine.
 
@@ -40,7 +36,6 @@ class UnitTestVerifier:
     def __init__(
         self,
         num_workers: int = 1,
-        language: str = "python",
         layers: Sequence[str] = LAYERS,
         allow_unsafe: bool = False,
     ) -> None:
@@ -48,39 +43,10 @@ class UnitTestVerifier:
         self.layers: Mapping[str, str] = sandbox.layers
         """Each layer of isolation, and what of it is active."""
         sandbox.close()
-        self.language = language
         start = f"main({tuple(layers)!r}, {allow_unsafe!r})"
         program = f"from verify.program_worker import main; {start}"
         self.pool = WorkerPool(num_workers, SLACK_S, program, "judges programs")
         self._lock = Lock()
-
-    def __call__(self, problem: Problem, solution: str) -> Verdict:
-        """Whether a solution passes the tests in the problem's reference.
-
-        It is JSON: a list of tests, or an object with ``tests`` and any other field of a row.
-        """
-        try:
-            submission = self.submission(problem, solution)
-        except (ValueError, FileNotFoundError) as error:
-            return Verdict(Outcome.UNDECIDED, f"problem {problem.id}: {error}")
-        ruling = next(iter(self.judge_all([submission])))
-        return Verdict(ruling.outcome, f"{ruling.verdict}: {ruling.detail}")
-
-    def submission(self, problem: Problem, solution: str) -> Submission:
-        """A solution of a problem as a row to be judged.
-
-        Raises:
-            ValueError: The problem has no tests, or they are malformed.
-        """
-        if problem.reference is None:
-            raise ValueError("it has no tests as its reference")
-        given: Any = json.loads(problem.reference)
-        row = {"tests": given} if isinstance(given, list) else given
-        if not isinstance(row, dict):
-            raise ValueError("its reference is neither a list of tests nor an object with tests")
-        return Submission.from_row(
-            {"language": self.language, **row, "id": problem.id, "solution": solution}
-        )
 
     def judge_all(self, submissions: Iterable[Submission]) -> Iterator[Ruling]:
         """Verdicts in the order of the submissions."""

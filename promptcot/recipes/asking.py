@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
 
@@ -33,6 +33,8 @@ LONG_PROMPT = "prompt too long for the model's context"
 LONG_TARGET = "scored sequence too long for the model's context"
 
 R = TypeVar("R", Request, ScoreRequest)
+Keep = Literal["text", "tokens", "logprobs"]
+"""How much of a completion is kept: the text; with token ids; with their log-probabilities, too."""
 LazyEngine = Callable[[], Engine]
 """Gives the engine, opened at the first call."""
 
@@ -69,16 +71,16 @@ def complete(
     requests: Mapping[str, Request],
     sampling: Sampling,
     *,
-    keep_tokens: bool = False,
+    keep: Keep = "text",
 ) -> dict[str, list[Completion]]:
     """The completions of each request by its key; those too long are dropped from the round.
 
-    Token ids and log-probabilities, several times the size of the text, are kept if asked for.
+    Token ids take about twice the room of the text, log-probabilities several times.
     """
 
     def answers(asked: Sequence[Request]) -> Iterator[tuple[int, Row]]:
         for index, completions in engine().generate(asked, sampling):
-            yield index, {"completions": [_row(c, keep_tokens=keep_tokens) for c in completions]}
+            yield index, {"completions": [_row(c, keep) for c in completions]}
 
     rows = _ask(making, stage, engine, requests, sampling.max_tokens, answers)
     return {key: [_completion(c) for c in row["completions"]] for key, row in rows.items()}
@@ -125,7 +127,7 @@ def _ask(
         keys = _whole_groups(_fitting(making, engine(), requests, max_tokens), engine(), done)
         asked = [requests[key] for key in keys]
         with tqdm(
-            total=len(keys), desc=stage.replace("_", " "), mininterval=_patience_s(), unit="request"
+            total=len(keys), desc=stage.replace("_", " "), mininterval=patience_s(), unit="request"
         ) as bar:
             for index, row in answers(asked):
                 making.append(stage, keys[index], row)
@@ -151,14 +153,16 @@ def _whole_groups(keys: Sequence[str], engine: Engine, done: set[str]) -> list[s
     return [key for group in groups if not done.issuperset(group) for key in group]
 
 
-def _row(completion: Completion, *, keep_tokens: bool) -> Row:
-    return asdict(completion if keep_tokens else Completion(completion.text, completion.finished))
+def _row(completion: Completion, keep: Keep) -> Row:
+    tokens = completion.tokens if keep != "text" else ()
+    logprobs = completion.logprobs if keep == "logprobs" else ()
+    return asdict(Completion(completion.text, completion.finished, tokens, logprobs))
 
 
 def _completion(row: Mapping[str, Any]) -> Completion:
     return Completion(row["text"], row["finished"], tuple(row["tokens"]), tuple(row["logprobs"]))
 
 
-def _patience_s() -> float:
+def patience_s() -> float:
     """A terminal's bar moves on; a log gets a line now and then."""
     return 0.1 if sys.stderr.isatty() else 30.0

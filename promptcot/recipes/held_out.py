@@ -88,7 +88,7 @@ class HeldOut:
             greedy = complete(making, "greedy_rationales", engine, ask, greedily)
             ask = self._requests(problems, "bound", self.format.rationale_prompt)
             drawn = Sampling(n=self.num_samples, temperature=1.0, max_tokens=self.max_tokens)
-            samples = complete(making, "sampled_rationales", engine, ask, drawn, keep_tokens=True)
+            samples = complete(making, "sampled_rationales", engine, ask, drawn, keep="logprobs")
         for completions in samples.values():
             if not all(completion.logprobs for completion in completions):
                 raise ValueError(

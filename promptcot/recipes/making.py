@@ -50,6 +50,20 @@ class PolicyRecipe(Protocol):
         ...
 
 
+@runtime_checkable
+class Hardening(Protocol):
+    """A recipe of rounds that can be made harder, when the policy solves too much of them."""
+
+    def harder(self, steps: int, last_round: Path) -> PolicyRecipe:
+        """The recipe at a raised temperature, without what the last round solved in all attempts.
+
+        Args:
+            steps: How much harder than this recipe, from 1 on.
+            last_round: Folder of the whole round before the one that is to be made.
+        """
+        ...
+
+
 def make_round(recipe: Recipe, folder: Path) -> Row:
     """Make the round ``folder``, go on with it, or find it whole; returns its manifest.
 
@@ -67,6 +81,8 @@ def make_round(recipe: Recipe, folder: Path) -> Row:
                 )
     manifest = read_manifest(folder)
     sys.stderr.write(f"{folder}: {manifest['rows'].get(ROWS, 0)} rows{_tail(manifest)}\n")
+    if figures := _figures(manifest["figures"]):
+        sys.stderr.write(f"  {figures}\n")
     return manifest
 
 
@@ -90,3 +106,9 @@ def _counts(dropped: dict[str, int]) -> str:
 
 def _tail(manifest: Row) -> str:
     return f" (dropped: {_counts(manifest['dropped'])})" if manifest["dropped"] else ""
+
+
+def _figures(figures: Row) -> str:
+    """Those that are numbers, on one line."""
+    numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}
+    return ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())

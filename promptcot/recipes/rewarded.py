@@ -16,7 +16,7 @@ from promptcot.leak import LeakGuard
 from promptcot.parsing import Flaw, parse_rationale
 from promptcot.prompts import PromptFormat, rationale_target
 from promptcot.protocols import Completion, OpenEngine, Request, Sampling, ScoreRequest
-from promptcot.recipes.asking import complete, lazily, score, seed_of
+from promptcot.recipes.asking import Keep, complete, lazily, score, seed_of
 from promptcot.recipes.making import seeds_fingerprint, with_concepts
 from promptcot.records import Problem
 from promptcot.rewards import Reward
@@ -107,7 +107,7 @@ class RewardedSampling:
         }
 
     def _sample(
-        self, making: Round, *, keep_tokens: bool = False
+        self, making: Round, *, keep: Keep = "text"
     ) -> tuple[dict[str, Problem], dict[str, list[Sample]]]:
         """The problems that were asked about and each one's samples, in their order, by key."""
         problems = with_concepts(making, read_corpus(self.corpus))
@@ -122,7 +122,7 @@ class RewardedSampling:
                 engine,
                 requests,
                 self.sampling,
-                keep_tokens=keep_tokens,
+                keep=keep,
             )
         parsed = {key: self._parse(completions) for key, completions in sampled.items()}
         rewards = self._rewards(making, problems, parsed)

@@ -68,7 +68,7 @@ class Rollouts(RewardedSampling):
         return {"recipe": "rollouts", **super().settings(), "reference_model": reference}
 
     def make(self, making: Round) -> None:
-        problems, sampled = self._sample(making, keep_tokens=True)
+        problems, sampled = self._sample(making, keep="logprobs")
         for key, samples in sampled.items():
             if not all(sample.completion.logprobs for sample in samples):
                 raise ValueError(

@@ -24,8 +24,9 @@ from promptcot.engines import (
 )
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import Sampling
-from promptcot.recipes import Annotate, Compose, HeldOut, Rationales
+from promptcot.recipes import Annotate, Compose, HeldOut, LabelProblems, Rationales
 from promptcot.store import open_round, read_manifest
+from verify import ByDomain, MajorityVote
 
 FORMAT = PromptFormat(rationale_tags=("<z>", "</z>"), problem_tags=("[", "</x>"))
 SERVER = partial(
@@ -56,6 +57,10 @@ RECIPES = {
         Compose("p", engine=SERVER, num_sets=3, num_concepts=2),
     ],
     "held_out": [HeldOut("q", "p", engine=partial(HFEngine, device="cpu"), num_samples=1)],
+    "label": [
+        LabelProblems("30", MajorityVote, engine=partial(AutoEngine, chat=True)),
+        LabelProblems("m", partial(MajorityVote, quorum=0.6, forms=["boxed"]), engine=SERVER),
+    ],
 }
 EACH = [(name, recipe) for name, recipes in RECIPES.items() for recipe in recipes]
 
@@ -120,7 +125,7 @@ def test_a_class_becomes_its_path_and_all_arguments_but_the_weights_it_is_opened
     }
 
 
-@pytest.mark.parametrize("kind", [AutoEngine, HFEngine, ServerEngine, VLLMEngine])
+@pytest.mark.parametrize("kind", [AutoEngine, ByDomain, HFEngine, ServerEngine, VLLMEngine])
 def test_what_decides_is_all_but_the_resources_and_those_are_arguments(kind):
     names = set(inspect.signature(kind).parameters) - {"weights"}
     assert names >= kind.RESOURCES

@@ -57,7 +57,7 @@ class Limits:
         for name in chosen:
             if name not in names:
                 raise ValueError(f"there is no limit {name!r}: {', '.join(names)}")
-        if "cpu_s" in chosen and "wall_s" not in chosen:
+        if isinstance(chosen.get("cpu_s"), int | float) and "wall_s" not in chosen:
             chosen["wall_s"] = 3 * chosen["cpu_s"] + 1
         if "wall_s" in chosen and "cpu_s" not in chosen:
             chosen["cpu_s"] = chosen["wall_s"]

@@ -1,0 +1,80 @@
+"""Log-probabilities of rows under the policy as it is when they arrive, kept for the whole round.
+
+They are what a ratio is to: of the policy that sampled, or of DPO's reference. The policy moves on
+from the first step, so a resumed fit must read what was computed before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Trainer
+from safetensors.torch import load_file, save_file
+
+from datamodules.packed import EvaluationBatches
+from promptcot.tokens import Example
+
+
+class KeptLogprobs:
+    """Computed by the trainer's own forward pass, once, and on disk from then on."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        """Of those that the fit trains with now; a checkpoint holds it."""
+
+    def of(
+        self,
+        trainer: Trainer,
+        folder: Path,
+        name: str,
+        sequences: Sequence[Example],
+        batch_size: int,
+    ) -> torch.Tensor:
+        """Of all target tokens, end to end, [N] float32, in nats; every rank must call this.
+
+        Args:
+            trainer: With the policy.
+            folder: Where they are kept, as ``name``.safetensors.
+            name: Tells sequences and policy apart from all others.
+            sequences: In the order of the result.
+            batch_size: Sequences of one forward pass, over all ranks.
+
+        Raises:
+            FileNotFoundError: They are gone, and a resumed policy has moved on since.
+        """
+        path = folder / f"{name}.safetensors"
+        if not trainer.strategy.broadcast(path.exists()):
+            if name == self.name:
+                raise FileNotFoundError(
+                    f"{path} is gone: the log-probabilities of the policy before it was trained on "
+                    "these rows, which it cannot tell any more; restore the file, or start anew"
+                )
+            found = scored(trainer, sequences, batch_size)
+            if trainer.is_global_zero:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial = path.with_suffix(".partial")
+                save_file({"logprobs": found}, partial)
+                os.replace(partial, path)
+            trainer.strategy.barrier(f"{path} written")
+        self.name = name
+        return load_file(path)["logprobs"]
+
+
+def scored(trainer: Trainer, sequences: Sequence[Example], batch_size: int) -> torch.Tensor:
+    """Log-probabilities of all targets under the policy as it is, by all ranks together."""
+    batches = EvaluationBatches(sequences, batch_size, (trainer.global_rank, trainer.world_size))
+    module = cast(Any, trainer.lightning_module)
+    segments = list(chain.from_iterable(module.score(batch) for batch in batches))
+    mine = dict(zip(batches.indices, segments, strict=True))
+    parts = [mine] * trainer.world_size
+    if trainer.world_size > 1:
+        dist.all_gather_object(parts, mine)
+    found = {index: segments for part in parts for index, segments in part.items()}
+    values = [value for index in sorted(found) for segment in found[index] for value in segment]
+    return torch.tensor(values, dtype=torch.float32)

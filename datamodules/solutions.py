@@ -1,0 +1,147 @@
+"""Solutions of problems as training sequences: prompts as the sampling engine made them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datamodules.base import RowsDataModule
+from promptcot.corpora import Corpus, read_json_rows
+from promptcot.protocols import Piece
+from promptcot.records import Domain, Problem
+from promptcot.store import MANIFEST, Row, read_manifest
+from promptcot.tokens import Example, encode_piece, encode_prompt, end_token, in_chat
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class SolutionEncoder:
+    """Makes sequences of problems and their solutions.
+
+    Args:
+        tokenizer: The model's own.
+        format: Has ``solve_prompt``.
+        chat: Whether the prompt becomes a user's message.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, format: Any, chat: bool) -> None:  # noqa: ANN401
+        self.tokenizer = tokenizer
+        self.format = format
+        self.to_prompt = in_chat if chat else encode_prompt
+        self.end = end_token(tokenizer)
+
+    def prompt(self, row: Mapping[str, Any], place: str) -> tuple[int, ...]:
+        """Of the row's problem, or of its ``prompt`` as it stands."""
+        given = row.get("prompt")
+        if given is None:
+            given = self.format.solve_prompt(_problem(row, place))
+        elif not isinstance(given, str):
+            raise ValueError(f"{place}: the prompt is {str(given)[:60]!r}, which is no text")
+        return self.to_prompt(self.tokenizer, given)
+
+    def example(self, row: Mapping[str, Any], name: str, place: str) -> Example:
+        """The prompt, then the solution in field ``name`` and the end token."""
+        target = (*encode_piece(self.tokenizer, _piece(row, name, place)), self.end)
+        return Example(self.prompt(row, place), target, (len(target),))
+
+
+def was_in_chat(corpus: Corpus, chat: bool | None) -> bool:
+    """Whether the prompts of the rows are messages of a chat.
+
+    Args:
+        corpus: The rows; the manifest of a round tells how its engine was asked.
+        chat: What was asked for; None to take the manifest's word, or true without one.
+
+    Raises:
+        ValueError: The round was made the other way.
+    """
+    made = _engine_settings(_manifest(corpus)).get("chat")
+    if made is not None and chat is not None and made != chat:
+        raise ValueError(
+            f"data.chat is {str(chat).lower()}, but the round of {corpus.path} was sampled with "
+            f"chat: {str(made).lower()} in its engine, so that the model would be trained on "
+            "prompts that it was not given: leave data.chat at null"
+        )
+    if chat is not None:
+        return chat
+    return True if made is None else bool(made)
+
+
+def manifest_settings(corpus: Corpus) -> Row:
+    """Settings of the round that the rows belong to; empty where they belong to none."""
+    return dict(_manifest(corpus).get("settings", {}))
+
+
+def _manifest(corpus: Corpus) -> Row:
+    folder = Path(corpus.path).parent
+    return read_manifest(folder) if (folder / MANIFEST).is_file() else {}
+
+
+def _engine_settings(manifest: Row) -> Mapping[str, Any]:
+    engine = (manifest.get("settings") or {}).get("engine") or {}
+    found: Mapping[str, Any] = engine.get("init_args") or {}
+    return found
+
+
+def _problem(row: Mapping[str, Any], place: str) -> Problem:
+    statement = row.get("statement")
+    if not isinstance(statement, str) or not statement.strip():
+        raise ValueError(f"{place} has no statement of a problem, and no prompt: it needs one")
+    domain = row.get("domain") or Domain.MATH
+    if domain not in list(Domain):
+        raise ValueError(f"{place}: the domain is {domain!r}, but it can be 'math' or 'code'")
+    return Problem(str(row.get("id", place)), Domain(domain), statement)
+
+
+def _piece(row: Mapping[str, Any], name: str, place: str) -> Piece:
+    """A text, or the token ids of one as they were sampled."""
+    given = row.get(name)
+    if isinstance(given, Mapping):
+        tokens = given.get("tokens")
+        given = tuple(tokens) if tokens else given.get("text")
+    if not given or not isinstance(given, str | tuple):
+        raise ValueError(
+            f"{place} has no {name}: it needs a text, or an object with text and tokens"
+        )
+    return given
+
+
+class SolutionDataModule(RowsDataModule):
+    """For supervised fine-tuning: problems in the prompt, solutions as targets.
+
+    A row is a problem with its ``solution``, a text or an object with ``text`` and ``tokens``; in
+    place of the problem it may have the ``prompt`` itself.
+
+    Args:
+        weights: See ``RowsDataModule``.
+        corpus: The rows.
+        chat: Put the prompt into the model's chat template; null for as the round's engine did,
+            and for rows of no round, true.
+        kwargs: See ``RowsDataModule``.
+    """
+
+    needed = "a solution"
+    cure = "make some"
+
+    def __init__(
+        self,
+        weights: str,
+        corpus: Corpus,
+        chat: bool | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(weights, corpus, **kwargs)
+        self.chat = chat
+
+    def training_examples(self, corpus: Corpus) -> Sequence[Example]:
+        return [example for _, example in self.held_out_sequences(corpus)]
+
+    def held_out_sequences(self, corpus: Corpus) -> Sequence[tuple[str, Example]]:
+        encoder = SolutionEncoder(self.tokenizer(), self.format, was_in_chat(corpus, self.chat))
+        named = [
+            (str(row.get("id", place)), encoder.example(row, "solution", place))
+            for place, row in read_json_rows(Path(corpus.path))
+        ]
+        return self.fitting(named, corpus)
