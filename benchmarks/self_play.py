@@ -83,10 +83,10 @@ def prepare_problems(folder: Path, settings: Settings) -> None:
     problems.mkdir(parents=True, exist_ok=True)
     keep_to(problems / "settings.json", decided)
     if not (problems / "warm_up.jsonl").exists():
-        sizes = {part: getattr(settings, f"num_{part}") for part in ("train", "held_out")}
-        sizes["warm_up"] = settings.num_warm_up
+        parts = ("train", "held_out", "warm_up")
+        counts = {part: getattr(settings, f"num_{part}") for part in parts}
         levels = dict(enumerate(settings.levels, 1))
-        write_parts(problems, sizes, settings.problem_seed, levels)
+        write_parts(problems, counts, settings.problem_seed, levels, settings.size)
 
 
 def surroundings() -> dict[str, Any]:
@@ -142,6 +142,7 @@ def add_problems(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--problem-seed", type=int, default=0)
     add("--levels", type=float, nargs=5, default=[1.0] * 5, help="weight of each level")
+    add("--size", type=float, default=1.0, help="share of the numbers' ranges: lower is easier")
     add("--num-train", type=int, default=4000)
     add("--num-held-out", type=int, default=1000)
     add("--num-warm-up", type=int, default=1000)

@@ -29,6 +29,7 @@ class Settings:
     weights: str
     problem_seed: int
     levels: list[float]
+    size: float
     num_train: int
     num_held_out: int
     num_warm_up: int

@@ -32,7 +32,7 @@ from promptcot.store import MANIFEST, check_settings, read_json, write_json
 from verify import ByDomain
 
 WARM_UP = "warm_up"
-DECIDES_PROBLEMS = ("problem_seed", "levels", "num_train", "num_held_out", "num_warm_up")
+DECIDES_PROBLEMS = ("problem_seed", "levels", "size", "num_train", "num_held_out", "num_warm_up")
 
 
 class Bench:

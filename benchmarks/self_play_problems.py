@@ -20,6 +20,8 @@ from random import Random
 from self_play_templates import TEMPLATES, Impossible, Work
 
 SMALLEST_ANSWER = 2
+PATIENCE = 1000
+"""Draws in a row that give nothing new, after which nothing new is hoped for."""
 EVEN_LEVELS = dict.fromkeys(TEMPLATES, 1.0)
 """How often each level is drawn, relative to the others."""
 
@@ -57,11 +59,11 @@ class Drawn:
         return "\n".join([*self.steps, f"\\boxed{{{self.answer}}}"])
 
 
-def draw(rng: Random, level: int) -> Drawn:
-    """A problem of a level."""
+def draw(rng: Random, level: int, size: float = 1.0) -> Drawn:
+    """A problem of a level; ``size`` is that of ``Work``."""
     template = rng.choice(TEMPLATES[level])
-    while True:
-        work = Work(rng)
+    for _ in range(PATIENCE):
+        work = Work(rng, size)
         try:
             statement, answer = template(work)
         except Impossible:
@@ -69,26 +71,42 @@ def draw(rng: Random, level: int) -> Drawn:
         if answer >= SMALLEST_ANSWER:
             numbers, steps = tuple(work.numbers), tuple(work.steps)
             return Drawn(template.__name__, level, statement, numbers, steps, answer)
+    raise ValueError(f"no numbers of size {size} suit {template.__name__}: raise the size")
 
 
 def draw_parts(
-    sizes: Mapping[str, int], *, seed: int = 0, levels: Mapping[int, float] = EVEN_LEVELS
+    counts: Mapping[str, int],
+    *,
+    seed: int = 0,
+    levels: Mapping[int, float] = EVEN_LEVELS,
+    size: float = 1.0,
 ) -> dict[str, list[Drawn]]:
     """So many problems for each part, all of different templates or numbers.
 
     Args:
-        sizes: Problems by name of the part.
+        counts: Problems by name of the part.
         seed: The same one draws the same problems.
         levels: How often each level is drawn, relative to the others.
+        size: Share of each number's range that is drawn from: how easy the arithmetic is.
+
+    Raises:
+        ValueError: There are not so many different problems.
     """
     rng = Random(seed)
     drawn: dict[str, Drawn] = {}
-    while len(drawn) < sum(sizes.values()):
+    in_vain = 0
+    while len(drawn) < sum(counts.values()):
         (level,) = rng.choices(list(levels), list(levels.values()))
-        problem = draw(rng, level)
+        problem = draw(rng, level, size)
+        in_vain = in_vain + 1 if problem.key in drawn else 0
+        if in_vain > PATIENCE:
+            raise ValueError(
+                f"no more than {len(drawn)} problems of size {size} and these levels were found: "
+                "raise the size or ask for fewer"
+            )
         drawn.setdefault(problem.key, problem)
     problems = iter(drawn.values())
-    return {part: [next(problems) for _ in range(size)] for part, size in sizes.items()}
+    return {part: [next(problems) for _ in range(count)] for part, count in counts.items()}
 
 
 def to_row(problem: Drawn, name: str) -> Row:
@@ -104,11 +122,15 @@ def to_row(problem: Drawn, name: str) -> Row:
 
 
 def write_parts(
-    folder: Path, sizes: Mapping[str, int], seed: int, levels: Mapping[int, float] = EVEN_LEVELS
+    folder: Path,
+    counts: Mapping[str, int],
+    seed: int,
+    levels: Mapping[int, float] = EVEN_LEVELS,
+    size: float = 1.0,
 ) -> None:
     """Write a JSONL file for each part; only the rows of ``warm_up`` tell their solutions."""
     folder.mkdir(parents=True, exist_ok=True)
-    for part, problems in draw_parts(sizes, seed=seed, levels=levels).items():
+    for part, problems in draw_parts(counts, seed=seed, levels=levels, size=size).items():
         rows = [to_row(problem, f"{part}-{number}") for number, problem in enumerate(problems)]
         if part == "warm_up":
             rows = [
@@ -127,9 +149,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--num-held-out", type=int, default=1000)
     parser.add_argument("--num-warm-up", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=float, default=1.0, help="share of the numbers' ranges")
     given = parser.parse_args(arguments)
-    parts = ("train", "held_out", "warm_up")
-    write_parts(given.folder, {part: getattr(given, f"num_{part}") for part in parts}, given.seed)
+    counts = {part: getattr(given, f"num_{part}") for part in ("train", "held_out", "warm_up")}
+    write_parts(given.folder, counts, given.seed, size=given.size)
 
 
 if __name__ == "__main__":

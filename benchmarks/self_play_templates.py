@@ -26,14 +26,23 @@ class Impossible(ValueError):
 
 @dataclass(slots=True)
 class Work:
-    """One problem while it is drawn: where numbers and words come from, and its calculation."""
+    """One problem while it is drawn: where numbers and words come from, and its calculation.
+
+    Args:
+        rng: Draws them.
+        size: Share of each number's range that is drawn from, from its least value up.
+        numbers: Those drawn.
+        steps: Those of the calculation.
+    """
 
     rng: Random
+    size: float = 1.0
     numbers: list[int] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
 
     def number(self, least: int, largest: int) -> int:
         """A number of the statement; draw them in the order in which they stand there."""
+        largest = least + round((largest - least) * self.size)
         self.numbers.append(self.rng.randint(least, largest))
         return self.numbers[-1]
 

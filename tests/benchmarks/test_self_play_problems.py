@@ -93,3 +93,12 @@ def test_only_the_warm_up_is_told_solutions(tmp_path):
         rows = [json.loads(line) for line in (tmp_path / f"{part}.jsonl").read_text().splitlines()]
         assert len(rows) == 3
         assert all(("solution" in row) == (part == "warm_up") for row in rows)
+
+
+def test_a_smaller_size_draws_smaller_numbers_until_there_are_no_more():
+    drawn = draw_parts({"train": 300}, size=0.2)["train"]
+    assert max(max(problem.numbers) for problem in drawn) <= 100 + 0.2 * 400
+    with pytest.raises(ValueError, match="raise the size or ask for fewer"):
+        draw_parts({"train": 20}, size=0.0, levels={1: 1.0})
+    with pytest.raises(ValueError, match="no numbers of size"):
+        draw_parts({"train": 200}, size=0.0, levels={5: 1.0})
