@@ -22,8 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -32,8 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from em_figure_lab import Lab, Machine, Settings, prepare
+from seeds import quieten, side_by_side
 
-from promptcot.children import PARENT, die_with_parent
+from promptcot.children import die_with_parent
 from promptcot.embedded import embedded_model
 from promptcot.protocols import OpenEngine
 from promptcot.store import read_json, write_json
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
                 embedded_model(Path(given.weights))
             prepare(given.folder, settings, given.statements)
         case "run" if given.seed is None:
-            return run_side_by_side(given, arguments)
+            return side_by_side(__file__, arguments, given.seeds, given.parallel)
         case "run":
             die_with_parent()
             run_seed(given, settings)
@@ -115,25 +114,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--accelerator", default="auto")
     add("--accumulate", type=int, default=1, help="micro-batches of an optimizer step")
     return parser.parse_args(arguments)
-
-
-def run_side_by_side(given: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """A child for every seed; those that fail leave the others alone."""
-    waiting, running, codes = list(given.seeds), [], []
-    threads = max(1, (os.cpu_count() or 1) // min(given.parallel, len(waiting)))
-    environment = {
-        "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        **os.environ,
-        PARENT: str(os.getpid()),
-    }
-    while waiting or running:
-        while waiting and len(running) < given.parallel:
-            command = [sys.executable, __file__, *arguments, "--seed", str(waiting.pop(0))]
-            running.append(subprocess.Popen(command, env=environment))
-        codes.append(running.pop(0).wait())
-    return max(map(abs, codes))
 
 
 def run_seed(given: argparse.Namespace, settings: Settings) -> None:
@@ -202,19 +182,6 @@ def vllm(given: argparse.Namespace) -> OpenEngine:
 
     kept: OpenEngine = KeptEngine(engine=partial(engine, sleeps=given.sleep))
     return kept
-
-
-def quieten() -> None:
-    """Lightning's advice and transformers' bars would hide the progress."""
-    import logging
-    import warnings
-
-    import torch
-
-    torch.set_float32_matmul_precision("high")
-    warnings.simplefilter("ignore")
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ import shutil
 import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from seeds import Clock
 
 from promptcot.corpora import Columns, Corpus, read_corpus
 from promptcot.fingerprints import weights_fingerprint
@@ -94,27 +95,6 @@ class Machine:
     accelerator: str
     accumulate: int
     open_early: bool
-
-
-class Clock:
-    """Seconds by phase; a phase within another counts in both."""
-
-    def __init__(self) -> None:
-        self.start = time.monotonic()
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[phase] += time.monotonic() - start
-
-    def take(self) -> dict[str, float]:
-        """The seconds since the last take."""
-        seconds, self.seconds = self.seconds, defaultdict(float)
-        return {phase: round(value, 1) for phase, value in sorted(seconds.items())}
 
 
 class TwoEngines:
