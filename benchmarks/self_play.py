@@ -3,6 +3,7 @@
     python benchmarks/self_play.py prepare      # problems, warm-up models, their evaluations
     python benchmarks/self_play.py run          # goes on where it was
     python benchmarks/self_play.py collect      # JSON, and the figure with matplotlib
+    python benchmarks/self_play_recount.py runs/self_play_figure/seed-*
 
 Programmed word problems (``self_play_problems``); a short warm-up by supervised fine-tuning on
 programmed solutions of problems of their own; then rounds of self-play in one fit each:
