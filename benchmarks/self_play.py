@@ -3,6 +3,7 @@
     python benchmarks/self_play.py prepare      # problems, warm-up models, their evaluations
     python benchmarks/self_play.py run          # goes on where it was
     python benchmarks/self_play.py collect      # JSON, and the figure with matplotlib
+    python benchmarks/self_play_recount.py runs/self_play_figure/seed-*
 
 Programmed word problems (``self_play_problems``); a short warm-up by supervised fine-tuning on
 programmed solutions of problems of their own; then rounds of self-play in one fit each:
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         case "collect":
             from self_play_plot import collect
 
+            given.output.mkdir(parents=True, exist_ok=True)
             write_json(given.output / "self_play.json", collect(given.folder))
             plot_if_possible(given.output)
         case "plot":
@@ -142,13 +144,13 @@ def add_problems(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--problem-seed", type=int, default=0)
     add("--levels", type=float, nargs=5, default=[1.0] * 5, help="weight of each level")
-    add("--size", type=float, default=1.0, help="share of the numbers' ranges: lower is easier")
+    add("--size", type=float, default=0.5, help="share of the numbers' ranges: lower is easier")
     add("--num-train", type=int, default=4000)
     add("--num-held-out", type=int, default=1000)
-    add("--num-warm-up", type=int, default=1000)
+    add("--num-warm-up", type=int, default=2000)
     add("--warm-up-lr", type=float, default=2e-4)
     add("--warm-up-batch-size", type=int, default=16)
-    add("--warm-up-epochs", type=int, default=1)
+    add("--warm-up-epochs", type=int, default=3)
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
