@@ -163,6 +163,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--max-tokens", type=int, default=96, help="of a solution")
     add("--max-pass-rate", type=float, default=0.5, help="from which a problem is too easy")
     add("--max-pairs", type=int, default=4, help="of a problem")
+    add("--num-problems", type=int, default=1000, help="of a round, which takes the next ones")
     add("--beta", type=float, default=0.1)
     add("--nll-weight", type=float, default=0.0)
     add("--lr", type=float, default=1e-5, help="of DPO")

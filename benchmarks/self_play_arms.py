@@ -43,6 +43,7 @@ class Settings:
     max_tokens: int
     max_pass_rate: float
     max_pairs: int
+    num_problems: int
     beta: float
     nll_weight: float
     lr: float
@@ -151,6 +152,7 @@ def refreshed_config(
         "sampling": sampling,
         "max_pass_rate": settings.max_pass_rate,
         "max_pairs": settings.max_pairs,
+        "num_problems": settings.num_problems,
         "engine": {
             "class_path": "promptcot.engines.KeptEngine",
             "init_args": {"engine": engine_config(machine, sleeps=True)},

@@ -66,14 +66,17 @@ class Attempting:
             "format": fingerprint(self.format.to_row()),
         }
 
+    def problems(self) -> Sequence[Problem]:
+        """Those of the round."""
+        return read_corpus(self.corpus).problems
+
     def objections(self, verifier: Verifier) -> Objection:
         """Why a problem is not asked, in words that count all of its kind; empty where it is."""
         return verifier.objection
 
     def _problems(self, making: Round, verifier: Verifier) -> dict[str, Problem]:
         """Those that are asked, by key; the others are dropped and counted."""
-        problems = read_corpus(self.corpus).problems
-        keyed = {fingerprint(problem.to_row()): problem for problem in problems}
+        keyed = {fingerprint(problem.to_row()): problem for problem in self.problems()}
         objection = self.objections(verifier)
         asked: dict[str, Problem] = {}
         for key, problem in keyed.items():

@@ -46,6 +46,9 @@ class SelfPlay(Attempting):
         keep_at_max: Keep a problem with just that share, as the released code of the paper does.
         max_pairs: Of one problem.
         max_pairs_voted: Of one whose label was voted, and may be wrong.
+        num_problems: Of a round; null for all. Rounds of a fit take one part of the corpus after
+            another, in an order that the problems' hashes decide, and begin again at its end.
+        part: Which part this round takes.
         trivial_labels: Keep problems whose answer is 0, 1, "no" or "none".
         solved_in: Folder of a round; what all its attempts solved is not asked again.
         temperature_step: By how much ``harder`` raises the temperature.
@@ -59,6 +62,8 @@ class SelfPlay(Attempting):
     keep_at_max: bool = False
     max_pairs: int = 4
     max_pairs_voted: int = 2
+    num_problems: int | None = None
+    part: int = 0
     trivial_labels: bool = False
     solved_in: str = ""
     temperature_step: float = 0.1
@@ -74,6 +79,8 @@ class SelfPlay(Attempting):
                 f"max_pass_rate={self.max_pass_rate}: it is a share of attempts, above 0 and at "
                 "most 1"
             )
+        if self.num_problems is not None and self.num_problems < 1:
+            raise ValueError(f"num_problems={self.num_problems}: a round has 1 at least, or all")
         if min(self.max_pairs, self.max_pairs_voted) < 1:
             raise ValueError(
                 f"max_pairs={self.max_pairs}, max_pairs_voted={self.max_pairs_voted}: both must be "
@@ -82,7 +89,7 @@ class SelfPlay(Attempting):
 
     def of_policy(self, weights: str, number: int) -> Recipe:
         """The recipe of round ``number`` of a fit of the policy, whose weights are these now."""
-        return replace(self, policy=weights, seed=self.seed + number)
+        return replace(self, policy=weights, seed=self.seed + number, part=self.part + number)
 
     def harder(self, steps: int, last_round: Path) -> PolicyRecipe:
         """The same at a higher temperature, without what the last round solved every time."""
@@ -101,6 +108,14 @@ class SelfPlay(Attempting):
         solved = fingerprint(sorted(self._solved())) if self.solved_in else ""
         return {"recipe": "self_play", **super().settings(), "solved_in": solved}
 
+    def problems(self) -> Sequence[Problem]:
+        every = read_corpus(self.corpus).problems
+        if self.num_problems is None or self.num_problems >= len(every):
+            return every
+        ordered = sorted(every, key=lambda problem: fingerprint(problem.to_row()))
+        start = self.part * self.num_problems
+        return [ordered[(start + n) % len(ordered)] for n in range(self.num_problems)]
+
     def objections(self, verifier: Verifier) -> Objection:
         solved = self._solved()
 
@@ -117,7 +132,7 @@ class SelfPlay(Attempting):
             self._keep_pairs(making, key, problems[key], attempts)
         making.figures = {
             **attempt_figures(list(attempted.values())),
-            "problems": len(read_corpus(self.corpus).problems),
+            "problems": len(self.problems()),
             "problems_kept": len({row["problem_key"] for row in making.rows(ROWS).values()}),
             "temperature": self.sampling.temperature,
         }

@@ -193,6 +193,16 @@ def test_what_an_earlier_round_always_solved_is_not_asked_again(settings, write_
     assert there["solved_in"] != second.settings()["solved_in"]
 
 
+def test_rounds_take_one_part_of_the_corpus_after_another(settings, write_corpus):
+    rows = [{"id": f"{n}", "statement": f"{n}?", "reference": "3"} for n in range(10)]
+    recipe = SelfPlay(**{**settings, "corpus": write_corpus(rows, "c")}, num_problems=4)
+    taken = [[p.id for p in recipe.of_policy("served", n).problems()] for n in range(5)]
+    assert sorted(sum(taken, [])) == sorted(2 * [f"{n}" for n in range(10)])
+    assert len(set(taken[0] + taken[1])) == 8
+    assert taken[0] == [p.id for p in recipe.problems()]
+    assert len(SelfPlay(**settings, num_problems=99).problems()) == len(ROWS)
+
+
 def test_a_round_cut_off_anywhere_goes_on_to_the_same(settings, tmp_path):
     whole = made(SelfPlay(**settings), tmp_path / "whole")
     for stage, kept in ((ROLLOUTS, 3), (ATTEMPTS, 2)):
@@ -270,6 +280,7 @@ def test_sampled_tokens_of_a_real_model_are_kept_as_they_were(models, write_corp
     [
         ({"sampling": Sampling(n=1)}, "sampling n=1: a pair needs"),
         ({"max_pass_rate": 0.0}, "max_pass_rate=0.0: it is a share"),
+        ({"num_problems": 0}, "num_problems=0: a round has 1 at least"),
         ({"max_pairs": 0}, "max_pairs=0, max_pairs_voted=2: both must be"),
     ],
 )
