@@ -1,6 +1,6 @@
 """Self-play on a small scale: does a policy learn from its own verified solutions?
 
-    python benchmarks/self_play.py prepare      # problems, warm-up models, their evaluations
+    python benchmarks/self_play.py prepare      # problems, warm-up models
     python benchmarks/self_play.py run          # goes on where it was
     python benchmarks/self_play.py collect      # JSON, and the figure with matplotlib
     python benchmarks/self_play_recount.py runs/self_play_figure/seed-*
@@ -72,7 +72,7 @@ def run_seed(given: argparse.Namespace, settings: Settings, machine: Machine) ->
     else:
         for arm in given.arms:
             bench.train(arm)
-        bench.evaluate()
+        bench.evaluate(given.arms)
     bench.say("finished")
 
 
@@ -147,28 +147,28 @@ def add_problems(parser: argparse.ArgumentParser) -> None:
     add("--size", type=float, default=0.5, help="share of the numbers' ranges: lower is easier")
     add("--num-train", type=int, default=4000)
     add("--num-held-out", type=int, default=1000)
-    add("--num-warm-up", type=int, default=2000)
-    add("--warm-up-lr", type=float, default=2e-4)
+    add("--num-warm-up", type=int, default=1000)
+    add("--warm-up-lr", type=float, default=1e-4)
     add("--warm-up-batch-size", type=int, default=16)
-    add("--warm-up-epochs", type=int, default=3)
+    add("--warm-up-epochs", type=int, default=1)
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
     """Flags of rounds and evaluations."""
     add = parser.add_argument
-    add("--rounds", type=int, default=3)
+    add("--rounds", type=int, default=6)
     add("--epochs", type=int, default=1, help="on each round")
     add("--num-samples", type=int, default=8, help="rollouts of a problem")
     add("--temperature", type=float, default=1.0, help="of the rollouts")
     add("--max-tokens", type=int, default=96, help="of a solution")
-    add("--max-pass-rate", type=float, default=0.5, help="from which a problem is too easy")
+    add("--max-pass-rate", type=float, default=1.0, help="from which a problem is too easy")
     add("--max-pairs", type=int, default=4, help="of a problem")
     add("--num-problems", type=int, default=1000, help="of a round, which takes the next ones")
     add("--beta", type=float, default=0.1)
-    add("--nll-weight", type=float, default=0.0)
+    add("--nll-weight", type=float, default=1.0)
     add("--lr", type=float, default=1e-5, help="of DPO")
-    add("--batch-size", type=int, default=64, help="pairs, or solutions, of a step")
-    add("--sft-lr", type=float, default=2e-5, help="of the arm sft_right")
+    add("--batch-size", type=int, default=16, help="pairs, or solutions, of a step")
+    add("--sft-lr", type=float, default=1e-5, help="of the arm sft_right")
     add("--eval-samples", type=int, default=4)
     add("--eval-temperature", type=float, default=1.0)
 
@@ -177,8 +177,8 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     """Flags that decide no figure."""
     add = parser.add_argument
     add("--engine", choices=("vllm", "hf"), default="vllm")
-    add("--gpu-share", type=float, default=0.2, help="vLLM's gpu_memory_utilization for a seed")
-    add("--kv-gib", type=float, default=8, help="vLLM's cache; 0: what it finds free")
+    add("--gpu-share", type=float, default=0.15, help="vLLM's gpu_memory_utilization for a seed")
+    add("--kv-gib", type=float, default=4, help="vLLM's cache; 0: what it finds free")
     add("--cuda-graphs", action="store_true", help="vLLM starts later and samples faster")
     add("--hf-batch-size", type=int, default=64)
     add("--precision", default="bf16-mixed")

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -53,9 +53,8 @@ class Bench:
         keep_to(self.folder / "settings.json", asdict(settings))
 
     def warm_up(self) -> None:
-        """The model that all arms start from, and its evaluation."""
+        """The model that all arms start from."""
         self._fit(WARM_UP, warm_up)
-        self.evaluate()
 
     def train(self, arm: str) -> None:
         """The fit of an arm, with all its rounds."""
@@ -63,9 +62,10 @@ class Bench:
             raise FileNotFoundError(f"{self.folder} has no warm-up model: `prepare` comes first")
         self._fit(arm, ARMS[arm])
 
-    def evaluate(self) -> None:
-        """Every policy that is there and not yet evaluated, on the held-out problems."""
-        waiting = [(name, weights) for name, weights in self._policies() if not self._is_done(name)]
+    def evaluate(self, arms: Sequence[str]) -> None:
+        """The warm-up model and the policies of arms, where not yet done, on held-out problems."""
+        policies = self._policies(arms)
+        waiting = [(name, weights) for name, weights in policies if not self._is_done(name)]
         if not waiting:
             return
         engine = open_engine(self.machine)
@@ -77,7 +77,7 @@ class Bench:
         finally:
             if isinstance(engine, EngineKeeper):
                 engine.close()
-        for name in ARMS:
+        for name in arms:
             if self._is_done(f"{name}/round-{self.settings.rounds}"):
                 shutil.rmtree(self.folder / name / "kept", ignore_errors=True)
 
@@ -86,11 +86,11 @@ class Bench:
         passed = time.monotonic() - self.started
         sys.stderr.write(f"[seed {self.seed} {passed:6.0f} s] {text}\n")
 
-    def _policies(self) -> Iterator[tuple[str, Path]]:
+    def _policies(self, arms: Sequence[str]) -> Iterator[tuple[str, Path]]:
         """Name of the evaluation and folder of the weights."""
         if (self.folder / WARM_UP / "weights").exists():
             yield WARM_UP, self.folder / WARM_UP / "weights"
-        for arm in ARMS:
+        for arm in arms:
             kept = {path.name: path for path in (self.folder / arm / "kept").glob("round-*")}
             whole = [name for name in sorted(kept) if not name.endswith(".partial")]
             yield from ((f"{arm}/{name}", kept[name]) for name in whole)
