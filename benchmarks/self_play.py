@@ -156,7 +156,7 @@ def add_problems(parser: argparse.ArgumentParser) -> None:
 def add_training(parser: argparse.ArgumentParser) -> None:
     """Flags of rounds and evaluations."""
     add = parser.add_argument
-    add("--rounds", type=int, default=6)
+    add("--rounds", type=int, default=8)
     add("--epochs", type=int, default=1, help="on each round")
     add("--num-samples", type=int, default=8, help="rollouts of a problem")
     add("--temperature", type=float, default=1.0, help="of the rollouts")
