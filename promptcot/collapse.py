@@ -19,8 +19,7 @@ CHOSEN = "chosen_log_ratio"
 SENTENCES = {
     MOSTLY_SOLVED: "more than half of the rollouts pass for {now:.1%} of the problems (limit "
     "{limit:.1%}): little is left to learn",
-    PASS_RATE: "the pass rate fell from {before:.1%} to {now:.1%} on the problems that both rounds "
-    "asked (limit {points:g} points)",
+    PASS_RATE: "the pass rate fell from {before:.1%} to {now:.1%} (limit {points:g} points)",
     DISTINCT: "the share of distinct 4-grams fell from {before:.3f} to {now:.3f} (limit "
     "{limit:.0%} of it): the solutions become alike",
     ENTROPY: "the answers' entropy fell from {before:.3f} to {now:.3f} nats (limit {limit:.0%} of "
@@ -40,8 +39,9 @@ class CollapseLimits:
 
     Args:
         max_mostly_solved: Share of problems of which more than half of the rollouts pass.
-        max_pass_rate_fall: Of the mean pass rate, on the problems that both rounds asked, in
-            absolute terms. A fall within two standard errors is none.
+        max_pass_rate_fall: Of the mean pass rate, in absolute terms: on the problems that both
+            rounds asked; on all of each where they have none in common, as rounds that take one
+            part of a corpus after another. A fall within two standard errors is none.
         max_distinct_fall: Of the share of distinct 4-grams, as a share of what it was.
         max_entropy_fall: Of the answers' entropy, as a share of what it was. It falls, too, where
             a policy simply gets better and agrees on the right answers, hence so wide.
@@ -151,10 +151,9 @@ def alarms(judged: Judged) -> list[Alarm]:
 
 def _compared(limits: CollapseLimits, now: RoundFigures, before: RoundFigures) -> Judged:
     judged: Judged = {}
-    shared = sorted(now.pass_rates.keys() & before.pass_rates.keys())
-    if limits.max_pass_rate_fall is not None and len(shared) > 1:
-        pairs = [(now.pass_rates[name], before.pass_rates[name]) for name in shared]
-        judged[PASS_RATE] = _pass_rate_fall(pairs, limits.max_pass_rate_fall)
+    rates = _comparable(now.pass_rates, before.pass_rates)
+    if limits.max_pass_rate_fall is not None and rates is not None:
+        judged[PASS_RATE] = _pass_rate_fall(*rates, limits.max_pass_rate_fall)
     for name, limit in (
         (DISTINCT, limits.max_distinct_fall),
         (ENTROPY, limits.max_entropy_fall),
@@ -168,13 +167,30 @@ def _compared(limits: CollapseLimits, now: RoundFigures, before: RoundFigures) -
     return judged
 
 
-def _pass_rate_fall(pairs: Sequence[tuple[float, float]], limit: float) -> Alarm | None:
-    """Of rates (now, before) by problem: beyond the limit, and beyond what chance explains."""
-    falls = [old - new for new, old in pairs]
-    fall = fmean(falls)
-    if fall <= limit or fall <= STANDARD_ERRORS * standard_error(falls):
+Rates = tuple[list[float], list[float], float]
+"""Pass rates now and before, and the standard error of the difference of their means."""
+
+
+def _comparable(now: Mapping[str, float], before: Mapping[str, float]) -> Rates | None:
+    """Paired by problem, or of two samples where no problem is in both; None for too few."""
+    shared = sorted(now.keys() & before.keys())
+    new, old = list(now.values()), list(before.values())
+    if shared:
+        new, old = [now[name] for name in shared], [before[name] for name in shared]
+    if min(len(new), len(old)) < 2:  # noqa: PLR2004 -- one value has no standard error
         return None
-    return Alarm(PASS_RATE, fmean(new for new, _ in pairs), fmean(old for _, old in pairs), limit)
+    if shared:
+        return new, old, standard_error([a - b for a, b in zip(old, new, strict=True)])
+    return new, old, math.hypot(standard_error(new), standard_error(old))
+
+
+def _pass_rate_fall(
+    new: Sequence[float], old: Sequence[float], error: float, limit: float
+) -> Alarm | None:
+    """Beyond the limit, and beyond what chance explains."""
+    now, before = fmean(new), fmean(old)
+    is_fall = before - now > limit and before - now > STANDARD_ERRORS * error
+    return Alarm(PASS_RATE, now, before, limit) if is_fall else None
 
 
 def _drift(new: float, old: float) -> float:

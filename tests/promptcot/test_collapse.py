@@ -61,10 +61,7 @@ def test_a_fall_of_the_pass_rate_by_hand():
     before, now = rates(0.5, 0.5, 0.5, 0.5), rates(0.375, 0.375, 0.375, 0.5)
     alarm = one(now, before)
     assert alarm == Alarm("pass_rate", 0.40625, 0.5, 0.05)
-    assert str(alarm) == (
-        "the pass rate fell from 50.0% to 40.6% on the problems that both rounds asked (limit 5 "
-        "points)"
-    )
+    assert str(alarm) == "the pass rate fell from 50.0% to 40.6% (limit 5 points)"
     assert one(now, before, CollapseLimits(max_pass_rate_fall=0.1)) is None
 
 
@@ -83,6 +80,18 @@ def test_only_problems_that_both_rounds_asked_are_compared():
     # falls of 1/4 and 1/2: a mean of 3/8, an error of 1/8
     alarm = one(RoundFigures(pass_rates={"a": 0.75, "b": 0.5}), before)
     assert (alarm.now, alarm.before) == (0.625, 1.0)
+
+
+def test_rounds_without_a_common_problem_are_compared_by_all_of_theirs():
+    before = RoundFigures(pass_rates={f"a{n}": n % 2 * 1.0 for n in range(16)})
+    # means of 1/2 and 1/8; of 16 zeros and ones the errors are sqrt(4 / 15 / 16) = 0.129 and
+    # sqrt(7 / 4 / 15 / 16) = 0.085, of the difference 0.155
+    low = RoundFigures(pass_rates={f"b{n}": float(n < 2) for n in range(16)})
+    alarm = one(low, before)
+    assert (alarm.now, alarm.before) == (0.125, 0.5)
+    near = RoundFigures(pass_rates={f"b{n}": float(n < 4) for n in range(16)})
+    assert one(near, before) is None  # 0.25 less, within 2 * sqrt(4 / 15 / 16 + 3 / 15 / 16)
+    assert judge(LIMITS, RoundFigures(pass_rates={"c": 0.0}), before) == {}
 
 
 def test_the_chosen_solutions_log_probability_is_judged_by_itself():
