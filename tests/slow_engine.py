@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from promptcot.engines import HFEngine
 from promptcot.protocols import Completion, Request, Sampling
 
-SECONDS = 8.0
+SECONDS = 16.0
 
 
 class SlowEngine(HFEngine):
