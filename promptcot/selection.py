@@ -57,7 +57,8 @@ def is_solved_too_often(passed: int, attempts: int, most: float, *, inclusive: b
         inclusive: Count that share itself as easy enough to drop; the paper says "at least half",
             its released code drops more than half.
     """
-    return passed >= most * attempts if inclusive else passed > most * attempts
+    share = passed / attempts  # 11 / 20 is 0.55, but 0.55 * 20 is more than 11
+    return share >= most if inclusive else share > most
 
 
 def preference_pairs(

@@ -106,6 +106,9 @@ def test_half_is_too_often_in_the_paper_and_not_in_its_code():
     assert not is_solved_too_often(3, 8, 0.5, inclusive=True)
     assert not is_solved_too_often(3, 7, 0.5, inclusive=True)
     assert is_solved_too_often(4, 7, 0.5, inclusive=False)
+    # just at the share, though 0.55 * 20 > 11 and 0.29 * 100 < 29 as floating-point numbers
+    assert is_solved_too_often(11, 20, 0.55, inclusive=True)
+    assert not is_solved_too_often(29, 100, 0.29, inclusive=False)
 
 
 def test_pairs_are_of_different_texts_as_many_as_both_sides_have():
