@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from datamodules.figures import log_figures
 from datamodules.packed import E, EvaluationBatches, TrainingBatches
 from promptcot.adapters import tokenizer_folder
 from promptcot.batches import pack
@@ -19,7 +20,7 @@ from promptcot.fingerprints import fingerprint
 from promptcot.prompts import PromptFormat
 from promptcot.store import ROWS
 from promptcot.tokens import Example, Trainable
-from promptcot.weights import check_weights, context_length
+from promptcot.weights import check_weights, context_length, vocabulary_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,6 +76,8 @@ class RowsDataModule(LightningDataModule, ABC):
         self.held_out = held_out
         self.examples: Sequence[Trainable] = []
         self._fingerprinted: tuple[Sequence[Trainable], str] = ([], "")
+        self.counts: dict[str, int] = {}
+        """Of the rows that are trained on: all, and those left out."""
         self.held_out_examples: list[Example] = []
         self.held_out_ids: list[str] = []
 
@@ -100,12 +103,13 @@ class RowsDataModule(LightningDataModule, ABC):
         return TrainingBatches(self.examples, self.batch_size, self.seed, self.trainer, pack)
 
     def refresh(self) -> None:
-        """Take the rows of the epoch's round, where rounds are made in the fit."""
+        """Take the rows of the epoch's round, where rounds are made in the fit; log the counts."""
         assert self.trainer is not None
         rounds = self._rounds()
         if rounds is not None:
             rows = rounds.round_folder(self.trainer) / f"{ROWS}.jsonl"
             self.examples = self.training_examples(Corpus(str(rows)))
+        log_figures(self.trainer, "data", self.counts)
 
     def val_dataloader(self) -> EvaluationBatches | tuple[()]:
         return self._evaluation_batches()
@@ -167,11 +171,14 @@ class RowsDataModule(LightningDataModule, ABC):
         """Those that are not too long; how many are is said.
 
         Raises:
-            ValueError: None is left.
+            ValueError: None is left, or a token is none of the model's.
         """
+        self._check_tokens(named, corpus)
         limit = min(self.max_tokens, context_length(self.weights))
         is_long = [max(map(len, example.sequences)) > limit for _, example in named]
         long = [name for (name, _), too in zip(named, is_long, strict=True) if too]
+        if corpus is not self.held_out:
+            self.counts = {"rows": len(named), "rows_too_long": len(long)}
         if long:
             log.warning(
                 "%d of %d rows are longer than %d tokens and were left out: %s",
@@ -187,3 +194,13 @@ class RowsDataModule(LightningDataModule, ABC):
                 "or raise max_tokens as far as the model's context goes"
             )
         return [row for row, too in zip(named, is_long, strict=True) if not too]
+
+    def _check_tokens(self, named: Sequence[tuple[str, E]], corpus: Corpus) -> None:
+        size = vocabulary_size(self.weights)
+        for name, example in named:
+            largest = max(max(sequence.tokens) for sequence in example.sequences)
+            if largest >= size:
+                raise ValueError(
+                    f"row {name} of {corpus.path} has the token id {largest}, but the model "
+                    f"{self.weights} has {size} tokens: the rows were made with another tokenizer"
+                )

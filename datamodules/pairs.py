@@ -8,18 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.base import RowsDataModule
 from datamodules.kept_logprobs import KeptLogprobs
 from datamodules.packed import TrainingBatches
-from datamodules.solutions import SolutionEncoder, manifest_settings, was_in_chat
-from promptcot.corpora import Corpus, read_json_rows
+from datamodules.solutions import (
+    SolutionEncoder,
+    manifest_settings,
+    read_solutions,
+    was_in_chat,
+)
+from promptcot.corpora import Corpus
 from promptcot.fingerprints import fingerprint, weights_fingerprint
 from promptcot.pairs import Pair, pack_pairs, with_reference
 from promptcot.tokens import Example
 
 log = logging.getLogger(__name__)
 FOLDER = "reference_logprobs"
+ONLY_TRAINED = (
+    "pairs are only trained on: measure a policy by the problems that it solves "
+    "(python cli.py make evaluate)"
+)
 
 
 class PairDataModule(RowsDataModule):
@@ -62,7 +72,9 @@ class PairDataModule(RowsDataModule):
 
     def training_examples(self, corpus: Corpus) -> Sequence[Pair]:
         self._source = corpus
-        encoder = SolutionEncoder(self.tokenizer(), self.format, was_in_chat(corpus, self.chat))
+        encoder = SolutionEncoder(
+            self.tokenizer(), self.format, was_in_chat(corpus, self.chat), corpus.domain
+        )
         pairs = [
             (
                 str(row.get("id", place)),
@@ -70,15 +82,17 @@ class PairDataModule(RowsDataModule):
                     encoder.example(row, "chosen", place), encoder.example(row, "rejected", place)
                 ),
             )
-            for place, row in read_json_rows(Path(corpus.path))
+            for place, row in read_solutions(corpus)
         ]
         return [pair for _, pair in self.fitting(pairs, corpus)]
 
+    def setup(self, stage: str) -> None:
+        if stage != TrainerFn.FITTING:
+            raise ValueError(f"there is nothing to {TrainerFn(stage).value}: {ONLY_TRAINED}")
+        super().setup(stage)
+
     def held_out_sequences(self, corpus: Corpus) -> Sequence[tuple[str, Example]]:
-        raise ValueError(
-            f"data.held_out is {corpus.path}, but pairs are only trained on: measure a policy by "
-            "the problems that it solves (python cli.py make evaluate)"
-        )
+        raise ValueError(f"data.held_out is {corpus.path}, but {ONLY_TRAINED}")
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "logprobs": self.kept.name}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datamodules.base import RowsDataModule
-from promptcot.corpora import Corpus, read_json_rows
+from promptcot.corpora import Columns, Corpus, read_rows
 from promptcot.protocols import Piece
 from promptcot.records import Domain, Problem
 from promptcot.store import MANIFEST, Row, read_manifest
@@ -24,11 +24,19 @@ class SolutionEncoder:
         tokenizer: The model's own.
         format: Has ``solve_prompt``.
         chat: Whether the prompt becomes a user's message.
+        domain: Of rows that do not name one.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, format: Any, chat: bool) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        format: Any,  # noqa: ANN401
+        chat: bool,
+        domain: str = Domain.MATH,
+    ) -> None:
         self.tokenizer = tokenizer
         self.format = format
+        self.domain = domain
         self.to_prompt = in_chat if chat else encode_prompt
         self.end = end_token(tokenizer)
 
@@ -36,7 +44,7 @@ class SolutionEncoder:
         """Of the row's problem, or of its ``prompt`` as it stands."""
         given = row.get("prompt")
         if given is None:
-            given = self.format.solve_prompt(_problem(row, place))
+            given = self.format.solve_prompt(_problem(row, place, self.domain))
         elif not isinstance(given, str):
             raise ValueError(f"{place}: the prompt is {str(given)[:60]!r}, which is no text")
         return self.to_prompt(self.tokenizer, given)
@@ -45,6 +53,20 @@ class SolutionEncoder:
         """The prompt, then the solution in field ``name`` and the end token."""
         target = (*encode_piece(self.tokenizer, _piece(row, name, place)), self.end)
         return Example(self.prompt(row, place), target, (len(target),))
+
+
+def read_solutions(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Place and row of each solution or pair.
+
+    Raises:
+        ValueError: Other names of columns are given, of which none is read here.
+    """
+    if corpus.columns != Columns():
+        raise ValueError(
+            "data.corpus.columns names columns of problems, but solutions are read from rows with "
+            "statement (or prompt) and solution, or chosen and rejected: rename them in the file"
+        )
+    return read_rows(corpus)
 
 
 def was_in_chat(corpus: Corpus, chat: bool | None) -> bool:
@@ -85,11 +107,11 @@ def _engine_settings(manifest: Row) -> Mapping[str, Any]:
     return found
 
 
-def _problem(row: Mapping[str, Any], place: str) -> Problem:
+def _problem(row: Mapping[str, Any], place: str, default: str) -> Problem:
     statement = row.get("statement")
     if not isinstance(statement, str) or not statement.strip():
         raise ValueError(f"{place} has no statement of a problem, and no prompt: it needs one")
-    domain = row.get("domain") or Domain.MATH
+    domain = row.get("domain") or default
     if domain not in list(Domain):
         raise ValueError(f"{place}: the domain is {domain!r}, but it can be 'math' or 'code'")
     return Problem(str(row.get("id", place)), Domain(domain), statement)
@@ -100,12 +122,23 @@ def _piece(row: Mapping[str, Any], name: str, place: str) -> Piece:
     given = row.get(name)
     if isinstance(given, Mapping):
         tokens = given.get("tokens")
-        given = tuple(tokens) if tokens else given.get("text")
+        given = _ids(tokens, f"{place}: the tokens of {name}") if tokens else given.get("text")
+    if isinstance(given, list):
+        raise ValueError(
+            f"{place}: {name} is a list of {str(given)[:60]!r}, not a text: of messages of a chat "
+            "give the last one's content, and as prompt the user's"
+        )
     if not given or not isinstance(given, str | tuple):
         raise ValueError(
             f"{place} has no {name}: it needs a text, or an object with text and tokens"
         )
     return given
+
+
+def _ids(tokens: object, what: str) -> tuple[int, ...]:
+    if not isinstance(tokens, list) or not all(type(t) is int and t >= 0 for t in tokens):
+        raise ValueError(f"{what} are {str(tokens)[:60]!r}, which is no list of token ids")
+    return tuple(tokens)
 
 
 class SolutionDataModule(RowsDataModule):
@@ -139,9 +172,11 @@ class SolutionDataModule(RowsDataModule):
         return [example for _, example in self.held_out_sequences(corpus)]
 
     def held_out_sequences(self, corpus: Corpus) -> Sequence[tuple[str, Example]]:
-        encoder = SolutionEncoder(self.tokenizer(), self.format, was_in_chat(corpus, self.chat))
+        encoder = SolutionEncoder(
+            self.tokenizer(), self.format, was_in_chat(corpus, self.chat), corpus.domain
+        )
         named = [
             (str(row.get("id", place)), encoder.example(row, "solution", place))
-            for place, row in read_json_rows(Path(corpus.path))
+            for place, row in read_solutions(corpus)
         ]
         return self.fitting(named, corpus)

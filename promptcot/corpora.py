@@ -16,7 +16,7 @@ from typing import Any, Literal
 from promptcot.fingerprints import fingerprint
 from promptcot.jsonl import parse_line
 from promptcot.records import Annotation, Domain, Problem
-from promptcot.store import check_round_file
+from promptcot.store import MANIFEST, ROWS, check_round_file
 
 BUNDLED = "bundled"
 SAMPLE_DATA = Path(__file__).parent / "sample_data"
@@ -109,7 +109,7 @@ def read_corpus(corpus: Corpus) -> Seeds:
     rationales: dict[str, str] = {}
     places: dict[str, str] = {}
     copies = 0
-    for place, row in _limited(_rows(corpus), corpus):
+    for place, row in read_rows(corpus):
         problem, rationale, named = _parse(row, place, corpus)
         if problem.id in places and not named:
             copies += 1
@@ -130,14 +130,25 @@ def read_corpus(corpus: Corpus) -> Seeds:
     return Seeds(problems, rationales)
 
 
+def read_rows(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Rows as they are, each with its place in words; ``columns``, ``domain`` and ``level`` wait.
+
+    Raises:
+        FileNotFoundError: There is no such corpus.
+        ValueError: A row is none, or the path is a round's folder.
+    """
+    return _limited(_rows(corpus), corpus)
+
+
 def read_json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows of a JSONL file, or of a JSON file that holds one list, each with its place in words.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: A line is not a whole JSON object; the file and the line are named. Or the file
-            belongs to a round and was changed.
+            belongs to a round and was changed, or the path is a round's folder.
     """
+    _refuse_round(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: check the path")
     check_round_file(path)
@@ -149,6 +160,11 @@ def read_json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield f"{path} line {number}", _parse_line(line, f"{path} line {number}")
+
+
+def _refuse_round(path: Path) -> None:
+    if (path / MANIFEST).is_file():
+        raise ValueError(f"{path} is the folder of a round: give its rows, {path / ROWS}.jsonl")
 
 
 def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -171,6 +187,7 @@ def _mapping(row: object, place: str) -> Mapping[str, Any]:
 
 
 def _rows(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    _refuse_round(Path(corpus.path))
     if corpus.path == BUNDLED:
         for path in sorted(SAMPLE_DATA.glob("*.jsonl")):
             yield from read_json_rows(path)

@@ -46,6 +46,14 @@ def context_length(weights: str) -> int:
     return int(config.max_position_embeddings)
 
 
+def vocabulary_size(weights: str) -> int:
+    """Tokens that the model has embeddings for; a tokenizer may have fewer."""
+    from transformers import AutoConfig  # seconds to import
+
+    config = AutoConfig.from_pretrained(base_of(weights), trust_remote_code=False)
+    return int(config.get_text_config().vocab_size)
+
+
 def architecture(weights: str) -> dict[str, Any]:
     """Equal for weights that fit into the same model; those of an adapter are its base's.
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from datamodules import PairDataModule, SolutionDataModule
 from modules import DPOModule, Preference, Schedule, SFTModule
 from modules.adapters import LoRA
-from promptcot.corpora import Corpus
+from promptcot.corpora import Columns, Corpus
 from promptcot.fingerprints import weights_fingerprint
 from promptcot.pairs import Pair, pack_pairs, with_reference
 from promptcot.store import open_round
@@ -280,6 +281,7 @@ def test_long_pairs_are_left_out_and_counted_and_flaws_of_rows_named(
     data = pair_data(tiny_model, corpus, max_tokens=30)
     fit(DPOModule(str(tiny_model), SGD), data, tmp_path)
     assert len(data.examples) == 4
+    assert data.counts == {"rows": 5, "rows_too_long": 1}
     assert "1 of 5 rows are longer than 30 tokens and were left out: how many primes" in caplog.text
     with pytest.raises(ValueError, match=r"no row to train on \(5 with a pair, 5 of them longer"):
         fit(DPOModule(str(tiny_model), SGD), pair_data(tiny_model, corpus, max_tokens=3), tmp_path)
@@ -288,6 +290,15 @@ def test_long_pairs_are_left_out_and_counted_and_flaws_of_rows_named(
         ({"prompt": "a", "chosen": "", "rejected": "b"}, "line 1 has no chosen"),
         ({"chosen": "b", "rejected": "c"}, "line 1 has no statement of a problem, and no prompt"),
         ({"prompt": 3, "chosen": "b", "rejected": "c"}, "the prompt is '3', which is no text"),
+        ({"prompt": "a", "chosen": [{"content": "b"}], "rejected": "c"}, "messages of a chat"),
+        (
+            {"prompt": "a", "chosen": {"text": "b", "tokens": ["b"]}, "rejected": "c"},
+            r"line 1: the tokens of chosen are \"\['b'\]\", which is no list of token ids",
+        ),
+        (
+            {"prompt": "a", "chosen": {"text": "b", "tokens": [128]}, "rejected": "c"},
+            "has the token id 128, but the model .* has 128 tokens",
+        ),
     ):
         bad = pair_data(tiny_model, written(tmp_path / "bad.jsonl", [row]))
         with pytest.raises(ValueError, match=said):
@@ -295,6 +306,10 @@ def test_long_pairs_are_left_out_and_counted_and_flaws_of_rows_named(
     held = pair_data(tiny_model, corpus, held_out=corpus)
     with pytest.raises(ValueError, match="pairs are only trained on"):
         fit(DPOModule(str(tiny_model), SGD), held, tmp_path)
+    with pytest.raises(ValueError, match="nothing to validate: pairs are only trained on"):
+        Trainer(accelerator="cpu", logger=False).validate(
+            DPOModule(str(tiny_model), SGD), pair_data(tiny_model, corpus)
+        )
     solutions = written(tmp_path / "s.jsonl", [{"prompt": "a", "solution": "b"}])
     with pytest.raises(ValueError, match=r"class_path datamodules\.PairDataModule"):
         fit(
@@ -316,6 +331,31 @@ def test_long_pairs_are_left_out_and_counted_and_flaws_of_rows_named(
 def test_settings_without_meaning_are_named(given, said):
     with pytest.raises(ValueError, match=said):
         Preference(**given)
+
+
+def test_rows_are_taken_as_the_corpus_says_whatever_their_file(tiny_model, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import Table
+
+    rows = [{"prompt": p, "chosen": c, "rejected": r, "kind": p[0]} for p, c, r in PAIRS]
+    pq.write_table(Table.from_pylist(rows), tmp_path / "pairs.parquet")
+    path = str(tmp_path / "pairs.parquet")
+    every = pair_data(tiny_model, Corpus(path))
+    assert len(every.training_examples(every.corpus)) == 5
+    [first] = every.training_examples(Corpus(path, limit=1))
+    assert first.chosen.prompt == tuple(map(ord, PAIRS[0][0]))
+    assert len(every.training_examples(Corpus(path, only={"kind": "w"}))) == 1
+    with pytest.raises(ValueError, match="rename them in the file"):
+        every.training_examples(Corpus(path, columns=Columns(statement="kind")))
+
+
+def test_a_solution_without_a_domain_is_of_the_corpus_s(tiny_model, tmp_path):
+    rows = [{"statement": "add", "solution": "b"}, {"statement": "add", "solution": "b"}]
+    rows[1]["domain"] = "code"
+    corpus = replace(written(tmp_path / "s.jsonl", rows), domain="code")
+    data = SolutionDataModule(str(tiny_model), corpus, chat=False)
+    first, second = data.training_examples(corpus)
+    assert first.prompt == second.prompt
 
 
 def test_solutions_are_imitated_token_for_token(tiny_model, tmp_path):
