@@ -100,7 +100,8 @@ class CollapseAlarms(Callback):
             return recipe
         assert isinstance(recipe, Hardening)
         log.warning("round %d is made by a recipe that is harder by %d", number, steps)
-        return recipe.harder(steps, rounds / f"round-{number - 1}")
+        whole = [rounds / f"round-{earlier}" for earlier in range(number)]
+        return recipe.harder(steps, [folder for folder in whole if (folder / MANIFEST).exists()])
 
     def observe(self, trainer: Trainer, folder: Path, weights: Path, number: int) -> None:
         """Judge the round; tell of its alarms, keep the best weights and stop if it is to be."""

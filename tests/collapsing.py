@@ -72,8 +72,8 @@ class Collapsing:
 class Hardenable(Collapsing):
     """The same, which can be made harder."""
 
-    def harder(self, steps: int, last_round: Path) -> PolicyRecipe:
-        solved = [r["id"] for r in read_round(last_round, "attempts") if not r["failed"]]
+    def harder(self, steps: int, rounds: Sequence[Path]) -> PolicyRecipe:
+        solved = [r["id"] for r in read_round(rounds[-1], "attempts") if not r["failed"]]
         return replace(self, temperature=1 + steps / 10, left_out=tuple(solved))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -54,12 +55,13 @@ class PolicyRecipe(Protocol):
 class Hardening(Protocol):
     """A recipe of rounds that can be made harder, when the policy solves too much of them."""
 
-    def harder(self, steps: int, last_round: Path) -> PolicyRecipe:
-        """The recipe at a raised temperature, without what the last round solved in all attempts.
+    def harder(self, steps: int, rounds: Sequence[Path]) -> PolicyRecipe:
+        """The recipe at a raised temperature, without what earlier rounds solved in all attempts.
 
         Args:
             steps: How much harder than this recipe, from 1 on.
-            last_round: Folder of the whole round before the one that is to be made.
+            rounds: Folders of the whole rounds before the one that is to be made, in order. Where
+                each takes a part of a corpus, the last alone says nothing of the next one's.
         """
         ...
 

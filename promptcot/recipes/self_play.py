@@ -50,7 +50,8 @@ class SelfPlay(Attempting):
             another, in an order that the problems' hashes decide, and begin again at its end.
         part: Which part this round takes.
         trivial_labels: Keep problems whose answer is 0, 1, "no" or "none".
-        solved_in: Folder of a round; what all its attempts solved is not asked again.
+        solved_in: Folders of rounds, in order; what all attempts of the last one that asked it
+            solved is not asked again.
         temperature_step: By how much ``harder`` raises the temperature.
 
     Source:
@@ -65,7 +66,7 @@ class SelfPlay(Attempting):
     num_problems: int | None = None
     part: int = 0
     trivial_labels: bool = False
-    solved_in: str = ""
+    solved_in: tuple[str, ...] = ()
     temperature_step: float = 0.1
 
     def __post_init__(self) -> None:
@@ -91,11 +92,11 @@ class SelfPlay(Attempting):
         """The recipe of round ``number`` of a fit of the policy, whose weights are these now."""
         return replace(self, policy=weights, seed=self.seed + number, part=self.part + number)
 
-    def harder(self, steps: int, last_round: Path) -> PolicyRecipe:
-        """The same at a higher temperature, without what the last round solved every time."""
+    def harder(self, steps: int, rounds: Sequence[Path]) -> PolicyRecipe:
+        """The same at a higher temperature, without what earlier rounds solved every time."""
         temperature = self.sampling.temperature + steps * self.temperature_step
         sampling = replace(self.sampling, temperature=round(temperature, 6))
-        return replace(self, sampling=sampling, solved_in=str(last_round))
+        return replace(self, sampling=sampling, solved_in=tuple(map(str, rounds)))
 
     def probes(self) -> list[ScoreRequest]:
         """Prompts of the first problems and, as a text to score, their statements again."""
@@ -165,13 +166,14 @@ class SelfPlay(Attempting):
 
     def _solved(self) -> set[str]:
         """Keys of the problems that are not asked again."""
-        if not self.solved_in:
-            return set()
-        folder = Path(self.solved_in)
-        attempts = read_round(folder, ATTEMPTS)
-        solved = {row["key"] for row in attempts if row["passed"] == row["attempts"]}
-        before = {r["key"] for r in _dropped(folder) if r["reason"] == SOLVED_BEFORE}
-        return solved | before
+        solved: dict[str, bool] = {}
+        for folder in map(Path, self.solved_in):
+            for row in read_round(folder, ATTEMPTS):
+                solved[row["key"]] = row["passed"] == row["attempts"]
+            # of rounds that may be gone by now
+            before = [row for row in _dropped(folder) if row["reason"] == SOLVED_BEFORE]
+            solved |= {row["key"]: True for row in before}
+        return {key for key, is_solved in solved.items() if is_solved}
 
 
 def _solution(completion: Completion) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from promptcot.corpora import Corpus
 from promptcot.engines import HFEngine, ScriptedEngine
 from promptcot.protocols import Sampling
 from promptcot.recipes import Evaluate, SelfPlay, make_round
@@ -175,22 +176,24 @@ def test_what_an_earlier_round_always_solved_is_not_asked_again(settings, write_
     made(recipe, tmp_path / "0")
     solved = {r["id"] for r in read_round(tmp_path / "0", ATTEMPTS) if r["passed"] == 2}
     assert 0 < len(solved) < 30
-    harder = recipe.harder(2, tmp_path / "0")
+    harder = recipe.harder(2, [tmp_path / "0"])
     assert harder.sampling.temperature == 1.2
     first = harder.of_policy("served", 1)
     made(first, tmp_path / "1")
     before = {name for name, why in reasons(tmp_path / "1").items() if why == SOLVED_BEFORE}
     assert before == solved
-    second = recipe.harder(3, tmp_path / "1").of_policy("served", 2)
+    second = recipe.harder(3, [tmp_path / "0", tmp_path / "1"]).of_policy("served", 2)
     made(second, tmp_path / "2")
     again = {r["id"] for r in read_round(tmp_path / "1", ATTEMPTS) if r["passed"] == 2}
     found = {name for name, why in reasons(tmp_path / "2").items() if why == SOLVED_BEFORE}
     assert found == solved | again
     # what decides is which problems are left out, not where the round lies
-    there = recipe.harder(2, tmp_path / "0").settings()
-    (tmp_path / "0").rename(tmp_path / "elsewhere")
-    assert recipe.harder(2, tmp_path / "elsewhere").settings() == there
+    there = recipe.harder(2, [tmp_path / "0"]).settings()
     assert there["solved_in"] != second.settings()["solved_in"]
+    alone = recipe.harder(3, [tmp_path / "1"]).of_policy("served", 2)  # which knows of round 0
+    assert alone.settings() == second.settings()
+    (tmp_path / "0").rename(tmp_path / "elsewhere")
+    assert recipe.harder(2, [tmp_path / "elsewhere"]).settings() == there
 
 
 def test_rounds_take_one_part_of_the_corpus_after_another(settings, write_corpus):
@@ -201,6 +204,30 @@ def test_rounds_take_one_part_of_the_corpus_after_another(settings, write_corpus
     assert len(set(taken[0] + taken[1])) == 8
     assert taken[0] == [p.id for p in recipe.problems()]
     assert len(SelfPlay(**settings, num_problems=99).problems()) == len(ROWS)
+
+
+def test_a_harder_round_knows_what_the_rounds_of_its_part_of_the_corpus_solved(
+    settings, write_corpus, tmp_path
+):
+    engine = partial(ScriptedEngine, replies=("\\boxed{3}", "\\boxed{3}", "\\boxed{7}", "no"))
+    given = {**settings, "engine": engine, "sampling": Sampling(n=2, temperature=1.0)}
+    rows = [{"id": f"{n}", "statement": f"{n}?", "reference": "3"} for n in range(40)]
+    corpus = write_corpus(rows, "c")
+    recipe = SelfPlay(**{**given, "corpus": corpus}, num_problems=20, max_pass_rate=1.0)
+    folders = [tmp_path / f"{n}" for n in range(3)]
+    for number in (0, 1):
+        made(recipe.of_policy("served", number), folders[number])
+    made(recipe.harder(1, folders[:2]).of_policy("served", 2), folders[2])  # the first part again
+    solved = {r["id"] for r in read_round(folders[0], ATTEMPTS) if r["passed"] == 2}
+    assert 0 < len(solved) < 20
+    assert {name for name, why in reasons(folders[2]).items() if why == SOLVED_BEFORE} == solved
+
+
+def test_a_rounds_folder_is_no_corpus(settings, tmp_path):
+    made(SelfPlay(**settings), tmp_path / "r")
+    given = {**settings, "corpus": Corpus(str(tmp_path / "r"))}
+    with pytest.raises(ValueError, match=r"folder of a round: give its rows, .*/r/rows\.jsonl"):
+        make_round(SelfPlay(**given), tmp_path / "again")
 
 
 def test_a_round_cut_off_anywhere_goes_on_to_the_same(settings, tmp_path):
