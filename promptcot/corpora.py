@@ -89,6 +89,8 @@ class Seeds:
     problems: list[Problem]
     rationales: dict[str, str]
     """Rationale by problem id."""
+    copies: tuple[str, ...] = ()
+    """Ids of the rows that were left out because they are exact copies, one for each."""
 
     @property
     def annotations(self) -> list[Annotation]:
@@ -108,11 +110,11 @@ def read_corpus(corpus: Corpus) -> Seeds:
     problems: list[Problem] = []
     rationales: dict[str, str] = {}
     places: dict[str, str] = {}
-    copies = 0
+    copies: list[str] = []
     for place, row in read_rows(corpus):
         problem, rationale, named = _parse(row, place, corpus)
         if problem.id in places and not named:
-            copies += 1
+            copies.append(problem.id)
             continue
         if problem.id in places:
             raise ValueError(
@@ -126,8 +128,8 @@ def read_corpus(corpus: Corpus) -> Seeds:
     if not problems:
         raise ValueError(f"the corpus {corpus.path} has no rows to use: check the file and `only`")
     if copies:
-        log.warning("%s: %d exact copies of other rows were left out", corpus.path, copies)
-    return Seeds(problems, rationales)
+        log.warning("%s: %d exact copies of other rows were left out", corpus.path, len(copies))
+    return Seeds(problems, rationales, tuple(copies))
 
 
 def read_rows(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -32,6 +32,7 @@ from promptcot.store import Round
 Objection = Callable[[Problem], str]
 ROLLOUTS, ATTEMPTS = "rollouts", "attempts"
 """Stages of a round: completions by problem, and the verdicts on them."""
+COPY = "exact copy of another row"
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads a default by vars()
@@ -70,6 +71,10 @@ class Attempting:
         """Those of the round."""
         return read_corpus(self.corpus).problems
 
+    def copies(self) -> Sequence[str]:
+        """Ids of the corpus's rows that are in no round because they are copies."""
+        return read_corpus(self.corpus).copies
+
     def objections(self, verifier: Verifier) -> Objection:
         """Why a problem is not asked, in words that count all of its kind; empty where it is."""
         return verifier.objection
@@ -78,6 +83,8 @@ class Attempting:
         """Those that are asked, by key; the others are dropped and counted."""
         keyed = {fingerprint(problem.to_row()): problem for problem in self.problems()}
         objection = self.objections(verifier)
+        for number, copy in enumerate(self.copies()):
+            making.drop(f"copy-{number}", COPY, id=copy)
         asked: dict[str, Problem] = {}
         for key, problem in keyed.items():
             if reason := objection(problem):

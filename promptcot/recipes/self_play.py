@@ -117,6 +117,9 @@ class SelfPlay(Attempting):
         start = self.part * self.num_problems
         return [ordered[(start + n) % len(ordered)] for n in range(self.num_problems)]
 
+    def copies(self) -> Sequence[str]:
+        return super().copies() if self.num_problems is None else ()
+
     def objections(self, verifier: Verifier) -> Objection:
         solved = self._solved()
 
@@ -133,7 +136,7 @@ class SelfPlay(Attempting):
             self._keep_pairs(making, key, problems[key], attempts)
         making.figures = {
             **attempt_figures(list(attempted.values())),
-            "problems": len(self.problems()),
+            "problems": len(self.problems()) + len(self.copies()),
             "problems_kept": len({row["problem_key"] for row in making.rows(ROWS).values()}),
             "temperature": self.sampling.temperature,
         }

@@ -223,6 +223,18 @@ def test_a_harder_round_knows_what_the_rounds_of_its_part_of_the_corpus_solved(
     assert {name for name, why in reasons(folders[2]).items() if why == SOLVED_BEFORE} == solved
 
 
+def test_copies_are_counted_among_the_dropped(settings, write_corpus, tmp_path):
+    copied = {"statement": "2 + 1?", "reference": "3"}
+    given = {**settings, "corpus": write_corpus([*ROWS, copied, copied, copied], "c")}
+    made(SelfPlay(**given), tmp_path / "r")
+    manifest = read_manifest(tmp_path / "r")
+    figures = manifest["figures"]
+    assert manifest["dropped"]["exact copy of another row"] == 2
+    assert figures["problems"] == len(ROWS) + 3
+    assert figures["problems"] == figures["problems_kept"] + sum(manifest["dropped"].values())
+    assert SelfPlay(**given, num_problems=4).copies() == ()
+
+
 def test_a_rounds_folder_is_no_corpus(settings, tmp_path):
     made(SelfPlay(**settings), tmp_path / "r")
     given = {**settings, "corpus": Corpus(str(tmp_path / "r"))}
