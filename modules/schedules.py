@@ -69,16 +69,18 @@ def progress(trainer: Trainer, batch_idx: int) -> tuple[float, float]:
     Raises:
         ValueError: The fit has no end.
     """
-    accumulate = trainer.accumulate_grad_batches
+    shares: list[tuple[float, float]] = []
     if trainer.max_steps > 0:
-        return trainer.global_step / trainer.max_steps, (
-            (trainer.global_step + 1) / trainer.max_steps
-        )
-    if trainer.max_epochs is None or trainer.max_epochs < 1:
+        done = trainer.global_step / trainer.max_steps
+        shares.append((done, done + 1 / trainer.max_steps))
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        accumulate = trainer.accumulate_grad_batches
+        steps = -(-int(trainer.num_training_batches) // accumulate)
+        epochs = trainer.current_epoch + (batch_idx // accumulate) / steps
+        shares.append((epochs / trainer.max_epochs, (epochs + 1 / steps) / trainer.max_epochs))
+    if not shares:
         raise ValueError(
             "a learning rate's schedule needs an end of the fit: set trainer.max_epochs or "
             "trainer.max_steps"
         )
-    steps = -(-int(trainer.num_training_batches) // accumulate)
-    done = trainer.current_epoch + (batch_idx // accumulate) / steps
-    return done / trainer.max_epochs, (done + 1 / steps) / trainer.max_epochs
+    return max(shares)  # where both are given the fit ends at the first

@@ -1,10 +1,12 @@
 """The learning rate by how much of the fit is done."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from modules import Schedule
+from modules.schedules import progress
 
 STEPS = 200
 
@@ -40,6 +42,22 @@ def test_wsd_stays_then_falls():
     assert wsd.factor(0.875, 0.88) == pytest.approx(0.5)
     assert wsd.factor(1.0, 1.0) == pytest.approx(0.0)
     assert set(factors(Schedule("wsd", warmup=0.0, decay=0.0))) == {1.0}
+
+
+def test_a_fit_is_over_at_the_first_of_its_two_ends():
+    trainer = SimpleNamespace(
+        accumulate_grad_batches=2,
+        num_training_batches=20,  # 10 steps
+        current_epoch=1,
+        global_step=15,
+        max_epochs=2,
+    )
+    for max_steps, before, after in ((-1, 0.75, 0.8), (1000, 0.75, 0.8), (16, 15 / 16, 1.0)):
+        trainer.max_steps = max_steps
+        assert progress(trainer, batch_idx=10) == pytest.approx((before, after))
+    trainer.max_epochs, trainer.max_steps = -1, -1
+    with pytest.raises(ValueError, match="needs an end of the fit"):
+        progress(trainer, batch_idx=10)
 
 
 @pytest.mark.parametrize(
