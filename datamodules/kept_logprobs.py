@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from safetensors.torch import load_file, save_file
 
 from datamodules.packed import EvaluationBatches
@@ -64,6 +64,21 @@ class KeptLogprobs:
             trainer.strategy.barrier(f"{path} written")
         self.name = name
         return load_file(path)["logprobs"]
+
+
+class KeepsLogprobs(LightningDataModule):
+    """A data module whose rows have log-probabilities that a resumed fit reads again."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.kept = KeptLogprobs()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "logprobs": self.kept.name}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.kept.name = state_dict["logprobs"]
 
 
 def scored(trainer: Trainer, sequences: Sequence[Example], batch_size: int) -> torch.Tensor:

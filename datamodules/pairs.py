@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.base import RowsDataModule
-from datamodules.kept_logprobs import KeptLogprobs
+from datamodules.kept_logprobs import KeepsLogprobs
 from datamodules.packed import TrainingBatches
 from datamodules.solutions import (
     SolutionEncoder,
@@ -32,7 +32,7 @@ ONLY_TRAINED = (
 )
 
 
-class PairDataModule(RowsDataModule):
+class PairDataModule(KeepsLogprobs, RowsDataModule):
     """For DPO: the rows of recipe ``SelfPlay``, or others with ``chosen`` and ``rejected``.
 
     The reference is the policy as it is when the rows arrive: before the first step on them the
@@ -67,7 +67,6 @@ class PairDataModule(RowsDataModule):
         super().__init__(weights, corpus, **kwargs)
         self.chat = chat
         self.off_policy = off_policy
-        self.kept = KeptLogprobs()
         self._source = corpus
 
     def training_examples(self, corpus: Corpus) -> Sequence[Pair]:
@@ -93,13 +92,6 @@ class PairDataModule(RowsDataModule):
 
     def held_out_sequences(self, corpus: Corpus) -> Sequence[tuple[str, Example]]:
         raise ValueError(f"data.held_out is {corpus.path}, but {ONLY_TRAINED}")
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "logprobs": self.kept.name}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self.kept.name = state_dict["logprobs"]
 
     def train_dataloader(self) -> TrainingBatches[Any, Any]:
         self.refresh()

@@ -12,15 +12,16 @@ from lightning.pytorch import Trainer
 
 from datamodules.annotations import RationaleDataModule
 from datamodules.figures import log_figures
-from datamodules.kept_logprobs import KeptLogprobs
+from datamodules.kept_logprobs import KeepsLogprobs
 from datamodules.packed import TrainingBatches
-from promptcot.corpora import Corpus, read_json_rows
+from promptcot.corpora import Corpus
 from promptcot.fingerprints import fingerprint
 from promptcot.policy_gradient import Baseline, sampler_mismatch
 from promptcot.protocols import Completion
 from promptcot.recipes.rollouts import sampled_target
 from promptcot.records import Problem
 from promptcot.rollouts import Rollout, pack_rollouts, with_advantages, with_policy_logprobs
+from promptcot.row_files import read_json_rows
 from promptcot.tokens import encode
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ NEEDED = ("group", "reward", "tokens", "finished", "sampler_logprobs")
 FOLDER = "policy_logprobs"
 
 
-class RolloutDataModule(RationaleDataModule):
+class RolloutDataModule(KeepsLogprobs, RationaleDataModule):
     """For a policy gradient on q(z | c, x): the rows of recipe ``Rollouts``.
 
     Before the first step on them, the trainer's own forward pass gives each sampled token its
@@ -54,7 +55,6 @@ class RolloutDataModule(RationaleDataModule):
     ) -> None:
         super().__init__(weights, corpus, **kwargs)
         self.baseline = baseline
-        self.kept = KeptLogprobs()
 
     def training_examples(self, corpus: Corpus) -> Sequence[Rollout]:
         """The sampled sequences, compared with their groups; then those that are not too long."""
@@ -65,13 +65,6 @@ class RolloutDataModule(RationaleDataModule):
         compared = with_advantages(rollouts, self.baseline)
         named = [(f"{rollout.group}", rollout) for rollout in compared]
         return [rollout for _, rollout in self.fitting(named, corpus)]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "logprobs": self.kept.name}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self.kept.name = state_dict["logprobs"]
 
     def train_dataloader(self) -> TrainingBatches[Any, Any]:
         self.refresh()

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from torchmetrics import MeanMetric
 
 from modules.adapters import LoRA, adapt, is_adapted, load_base, trained
-from modules.schedules import Schedule, progress
+from modules.schedules import Schedule, check_end, progress
 from modules.step_means import StepMeans
 from modules.strategies import shard
 from modules.zero import check_base, divide_once, prepare, sliced_loading, whole_parameters
@@ -69,6 +69,8 @@ class LMModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         check_weights(self.weights)
+        if stage == "fit" and self.schedule is not None:
+            check_end(self.trainer)
         prepare(self.trainer.strategy)
         if self.adapter is not None:
             check_base(self.trainer.strategy, self.adapter.base)

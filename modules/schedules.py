@@ -63,11 +63,25 @@ class Schedule:
         return 1 - (1 - self.floor) * fallen
 
 
+def check_end(trainer: Trainer) -> None:
+    """Refuse a fit that has no end to schedule towards.
+
+    Raises:
+        ValueError: Neither its epochs nor its steps are limited.
+    """
+    if trainer.max_steps < 1 and (trainer.max_epochs or 0) < 1:
+        raise ValueError(
+            "a learning rate's schedule needs an end of the fit: set trainer.max_epochs or "
+            "trainer.max_steps"
+        )
+
+
 def progress(trainer: Trainer, batch_idx: int) -> tuple[float, float]:
     """Shares of the fit that are done before and after the optimizer step of a micro-batch.
 
-    Raises:
-        ValueError: The fit has no end.
+    Args:
+        trainer: Of a fit that has an end, see ``check_end``.
+        batch_idx: Number of the micro-batch in its epoch.
     """
     shares: list[tuple[float, float]] = []
     if trainer.max_steps > 0:
@@ -78,9 +92,4 @@ def progress(trainer: Trainer, batch_idx: int) -> tuple[float, float]:
         steps = -(-int(trainer.num_training_batches) // accumulate)
         epochs = trainer.current_epoch + (batch_idx // accumulate) / steps
         shares.append((epochs / trainer.max_epochs, (epochs + 1 / steps) / trainer.max_epochs))
-    if not shares:
-        raise ValueError(
-            "a learning rate's schedule needs an end of the fit: set trainer.max_epochs or "
-            "trainer.max_steps"
-        )
     return max(shares)  # where both are given the fit ends at the first

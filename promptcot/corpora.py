@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from promptcot.fingerprints import fingerprint
-from promptcot.jsonl import parse_line
 from promptcot.records import Annotation, Domain, Problem
-from promptcot.store import MANIFEST, ROWS, check_round_file
+from promptcot.row_files import read_json_rows, refuse_round
 
 BUNDLED = "bundled"
 SAMPLE_DATA = Path(__file__).parent / "sample_data"
@@ -142,54 +141,8 @@ def read_rows(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:
     return _limited(_rows(corpus), corpus)
 
 
-def read_json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Rows of a JSONL file, or of a JSON file that holds one list, each with its place in words.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A line is not a whole JSON object; the file and the line are named. Or the file
-            belongs to a round and was changed, or the path is a round's folder.
-    """
-    _refuse_round(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}: check the path")
-    check_round_file(path)
-    with open(path, "rb") as file:
-        if file.read(1) == b"[":
-            yield from _json_list(path)
-            return
-        file.seek(0)
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield f"{path} line {number}", _parse_line(line, f"{path} line {number}")
-
-
-def _refuse_round(path: Path) -> None:
-    if (path / MANIFEST).is_file():
-        raise ValueError(f"{path} is the folder of a round: give its rows, {path / ROWS}.jsonl")
-
-
-def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        rows = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: not a whole JSON list ({error}): is it cut off?") from None
-    for number, row in enumerate(rows, 1):
-        yield f"{path} row {number}", _mapping(row, f"{path} row {number}")
-
-
-def _parse_line(line: bytes, place: str) -> Mapping[str, Any]:
-    return _mapping(parse_line(line, place), place)
-
-
-def _mapping(row: object, place: str) -> Mapping[str, Any]:
-    if not isinstance(row, dict):
-        raise ValueError(f"{place}: {str(row)[:60]!r} is not a JSON object with named fields")
-    return row
-
-
 def _rows(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    _refuse_round(Path(corpus.path))
+    refuse_round(Path(corpus.path))
     if corpus.path == BUNDLED:
         for path in sorted(SAMPLE_DATA.glob("*.jsonl")):
             yield from read_json_rows(path)

@@ -15,7 +15,10 @@ SOLVED_BY_NONE = "solved by no attempt"
 SOLVED_TOO_OFTEN = "solved too often"
 NO_PAIR = "no pair of well-formed attempts"
 
-_TRIVIAL = re.compile(r"\s*[01]\s*|.*\b(?:no|none)\b.*", re.IGNORECASE | re.DOTALL)
+_TRIVIAL = re.compile(
+    r"[\s$]*(?:\\boxed\s*\{)?[\s$]*[01](?:\.0*)?[\s$}.]*|.*\b(?:no|none)\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
 _PROOF = re.compile(
     r"(?:^|[.!?:;,]\s+|\band\s+|\n\s*)(?:\(\w\)\s*)?(?:then\s+)?"
     r"(?:prove|disprove|show)\s+(?:or disprove\s+)?that\b|\bgive a proof\b",

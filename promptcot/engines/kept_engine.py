@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 from promptcot.protocols import (
     Completion,
@@ -72,11 +73,10 @@ class EngineKeeper:
             if isinstance(kept, Reloadable) and kept.can_reload(weights):
                 if kept is not self._holding:
                     self._end(self._holding)
-                try:
+                with ExitStack() as failed:
+                    failed.callback(self._end, kept)  # who knows what it has loaded then
                     kept.reload(weights)
-                except BaseException:
-                    self._end(kept)  # who knows what it has loaded
-                    raise
+                    failed.pop_all()
                 self._holding = None
                 return kept
         self._end(self._holding)

@@ -10,48 +10,24 @@ filled batches: the same request may, rarely, part ways with itself at a near ti
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import os
-import re
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection
-from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, cast
 
 from promptcot.adapters import base_of
 from promptcot.chunks import chunks
-from promptcot.engines.child_environment import child_environment
 from promptcot.engines.vllm_calls import (
-    Call,
-    Close,
     Config,
-    Done,
     Generate,
     Measure,
     Reload,
-    Result,
     Score,
     Sleep,
-    Stop,
 )
+from promptcot.engines.vllm_process import VLLMProcess
 from promptcot.engines.vllm_weights import lora_arguments
 from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
 from promptcot.weights import architecture, check_weights
-
-Message = Result | Done | Exception | None
-"""None: the pipe is closed, so the process is gone."""
-
-CLOSE_S = 10.0
-"""Seconds that vLLM gets to shut down by itself."""
-LOG_LINES = 80
-_RUN = "from promptcot.engines.vllm_worker import main; main()"
 
 
 class VLLMEngine:
@@ -136,13 +112,8 @@ class VLLMEngine:
             arguments.get("enable_lora")
         )
         num_gpus = arguments["tensor_parallel_size"] * arguments.get("pipeline_parallel_size", 1)
-        self._start(alone=num_gpus == 1)
-        try:
-            self._next(self._ask(Config(weights, chat, max_in_flight, sleeps, arguments)))
-        except BaseException:
-            self._kill()
-            self._folder.cleanup()
-            raise
+        config = Config(weights, chat, max_in_flight, sleeps, arguments)
+        self._process = VLLMProcess(config, alone=num_gpus == 1, devices=devices)
 
     def batches(self, count: int) -> Iterator[range]:
         """Each request is on its own."""
@@ -153,7 +124,7 @@ class VLLMEngine:
     ) -> dict[int, str]:
         """Index and length in words of each request that the context cannot hold."""
         call = Measure(tuple(requests), max_tokens)
-        return {result.index: cast(str, result.value) for result in self._call(call)}
+        return {result.index: cast(str, result.value) for result in self._process.call(call)}
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling
@@ -165,7 +136,7 @@ class VLLMEngine:
             RuntimeError: The process died; the message ends with its log.
         """
         self._check_awake()
-        for result in self._call(Generate(tuple(requests), sampling)):
+        for result in self._process.call(Generate(tuple(requests), sampling)):
             yield result.index, cast(list[Completion], result.value)
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, SegmentLogprobs]]:
@@ -176,7 +147,7 @@ class VLLMEngine:
             RuntimeError: The process died; the message ends with its log.
         """
         self._check_awake()
-        for result in self._call(Score(tuple(requests))):
+        for result in self._process.call(Score(tuple(requests))):
             yield result.index, cast(SegmentLogprobs, result.value)
 
     def can_reload(self, weights: str) -> bool:
@@ -211,9 +182,10 @@ class VLLMEngine:
                 "another config.json, another base or is an adapter that it was not opened for: "
                 "open a new one"
             )
-        for _ in self._call(Reload(weights)):
+        for _ in self._process.call(Reload(weights)):
             pass
-        self.weights, self._asleep = weights, False
+        self.weights = self._process.weights = weights
+        self._asleep = False
 
     def sleep(self) -> bool:
         """Free the GPUs' memory until ``reload`` or ``wake``; nothing unless opened to sleep.
@@ -222,7 +194,7 @@ class VLLMEngine:
         machine's memory instead.
         """
         if self.sleeps and not self._asleep:
-            for _ in self._call(Sleep()):
+            for _ in self._process.call(Sleep()):
                 pass
             self._asleep = True
         return self._asleep
@@ -234,33 +206,7 @@ class VLLMEngine:
 
     def close(self) -> None:
         """End the process and wait until its memory is free."""
-        if self._group is not None:
-            with suppress(OSError):
-                self._connection.send(Close())
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(CLOSE_S)
-            self._kill()
-        self._folder.cleanup()
-
-    def _start(self, *, alone: bool) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="vllm-")
-        self._log = Path(self._folder.name) / "log"
-        self._connection, theirs = multiprocessing.Pipe()
-        # The kernel would kill that process alone, and only its own thread ends what it started.
-        at_once = alone and threading.current_thread() is threading.main_thread()
-        arguments = (theirs.fileno(), os.getpid(), int(at_once))
-        with theirs, self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _RUN, *map(str, arguments)],
-                env=child_environment(alone=alone, devices=self.devices),
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._group: int | None = self._process.pid
-        self._busy = False
+        self._process.close()
 
     def _check_awake(self) -> None:
         if self._asleep:
@@ -268,80 +214,3 @@ class VLLMEngine:
                 f"the vLLM engine on {self.weights} is asleep and has no weights: "
                 "call wake(), or reload(weights) with others"
             )
-
-    def _call(self, call: Call) -> Iterator[Result]:
-        inbox = self._ask(call)
-        try:
-            while isinstance(message := self._next(inbox), Result):
-                yield message
-        except GeneratorExit:
-            with suppress(OSError, RuntimeError):  # closed or dead: nothing is left to stop
-                self._connection.send(Stop())
-                while isinstance(self._next(inbox), Result):
-                    pass
-            raise
-
-    def _ask(self, message: object) -> SimpleQueue[Message]:
-        """Send the message; what comes back piles up in a queue, so vLLM never waits for us."""
-        if self._group is None:
-            raise RuntimeError(f"the vLLM engine on {self.weights} is closed: open a new one")
-        if self._busy:
-            raise RuntimeError(
-                f"the vLLM engine on {self.weights} is in the middle of another call: "
-                "finish or close that iterator first"
-            )
-        inbox: SimpleQueue[Message] = SimpleQueue()
-        with suppress(OSError):  # dead: the reader will see it
-            self._connection.send(message)
-        threading.Thread(target=_read, args=(self._connection, inbox), daemon=True).start()
-        self._busy = True
-        return inbox
-
-    def _next(self, inbox: SimpleQueue[Message]) -> Result | Done:
-        message = self._wait(inbox)
-        self._busy = isinstance(message, Result)
-        if message is None:
-            raise self._death()
-        if isinstance(message, Exception):
-            raise message
-        return message
-
-    def _wait(self, inbox: SimpleQueue[Message]) -> Message:
-        while True:
-            alive = self._process.poll() is None  # before the queue: its last words still count
-            try:
-                return inbox.get(timeout=1.0)
-            except Empty:
-                if not alive:
-                    return None
-
-    def _death(self) -> RuntimeError:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(CLOSE_S)
-        self._kill()
-        log = self._log.read_text(errors="replace") if self._log.exists() else ""
-        lines = [line for line in re.split(r"[\r\n]+", log) if line.strip()]
-        code = self._process.returncode
-        killed = " (killed; by the kernel, if memory ran out)" if code == -signal.SIGKILL else ""
-        return RuntimeError(
-            f"the vLLM engine on {self.weights} died with exit code {code}{killed}. "
-            f"The end of its log:\n" + "\n".join(lines[-LOG_LINES:])
-        )
-
-    def _kill(self) -> None:
-        group, self._group = self._group, None
-        if group is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
-            self._process.wait()
-
-
-def _read(connection: Connection, inbox: SimpleQueue[Message]) -> None:
-    message: Message = Result(-1, [])
-    try:
-        with suppress(EOFError, OSError):
-            while isinstance(message, Result):
-                message = connection.recv()
-                inbox.put(message)
-    finally:
-        inbox.put(None)

@@ -94,7 +94,15 @@ class Attempting:
         return asked
 
     def _attempts(self, making: Round) -> tuple[dict[str, Problem], dict[str, list[Attempt]]]:
-        """The problems that were attempted and what became of it, by key."""
+        """The problems that were attempted and what became of it, by key.
+
+        Raises:
+            ValueError: There is no policy.
+        """
+        if not self.policy:
+            raise ValueError(
+                "there is no policy: name a folder of weights, or a served model, with --policy"
+            )
         with closing(self.verifier()) as verifier:
             problems = self._problems(making, verifier)
             requests = {

@@ -23,7 +23,7 @@ from promptcot.selection import (
     objection_to_problem,
     preference_pairs,
 )
-from promptcot.store import DROPPED, ROWS, Round, read_round
+from promptcot.store import DROPPED, ROWS, Round, Row, read_round
 
 NUM_PROBES = 4
 SOLVED_BEFORE = "solved by all attempts of an earlier round"
@@ -141,6 +141,10 @@ class SelfPlay(Attempting):
             "temperature": self.sampling.temperature,
         }
 
+    def written(self, key: str, pair: Row) -> tuple[str, Row]:
+        """Key and row of a pair; a variation of self-play writes others."""
+        return key, pair
+
     def _keep_pairs(
         self, making: Round, key: str, problem: Problem, attempts: Sequence[Attempt]
     ) -> None:
@@ -165,7 +169,7 @@ class SelfPlay(Attempting):
                 "chosen": _solution(passed[right]),
                 "rejected": _solution(failed[wrong]),
             }
-            making.append(ROWS, f"{key}-{number}", row)
+            making.append(ROWS, *self.written(f"{key}-{number}", row))
 
     def _solved(self) -> set[str]:
         """Keys of the problems that are not asked again."""

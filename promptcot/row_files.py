@@ -1,0 +1,59 @@
+"""Rows in files of JSON, each with its place in words; files of rounds are checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from promptcot.jsonl import parse_line
+from promptcot.store import MANIFEST, ROWS, check_round_file
+
+
+def read_json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Rows of a JSONL file, or of a JSON file that holds one list, each with its place in words.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A line is not a whole JSON object; the file and the line are named. Or the file
+            belongs to a round and was changed, or the path is a round's folder.
+    """
+    refuse_round(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: check the path")
+    check_round_file(path)
+    with open(path, "rb") as file:
+        if file.read(1) == b"[":
+            yield from _json_list(path)
+            return
+        file.seek(0)
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                place = f"{path} line {number}"
+                yield place, _mapping(parse_line(line, place), place)
+
+
+def refuse_round(path: Path) -> None:
+    """Refuse a round's folder where one of its files is meant.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if (path / MANIFEST).is_file():
+        raise ValueError(f"{path} is the folder of a round: give its rows, {path / ROWS}.jsonl")
+
+
+def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        rows = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: not a whole JSON list ({error}): is it cut off?") from None
+    for number, row in enumerate(rows, 1):
+        yield f"{path} row {number}", _mapping(row, f"{path} row {number}")
+
+
+def _mapping(row: object, place: str) -> Mapping[str, Any]:
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: {str(row)[:60]!r} is not a JSON object with named fields")
+    return row
