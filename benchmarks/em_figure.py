@@ -29,7 +29,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from em_figure_lab import Lab, Machine, Settings, prepare
+from em_figure_engines import Machine
+from em_figure_lab import Lab, Settings, prepare
 from seeds import quieten, side_by_side
 
 from promptcot.children import die_with_parent

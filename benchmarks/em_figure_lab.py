@@ -11,33 +11,29 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seeds import Clock
+from em_figure_engines import Machine, TwoEngines
+from seeds import Clock, keep_to
 
 from promptcot.corpora import Columns, Corpus, read_corpus
 from promptcot.fingerprints import weights_fingerprint
 from promptcot.keyphrases import keyphrases
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import (
-    Completion,
     Engine,
-    OpenEngine,
-    Request,
     Sampling,
-    ScoreRequest,
-    SegmentLogprobs,
 )
 from promptcot.recipes import HeldOut, Rationales, Recipe, make_round
 from promptcot.records import Annotation
 from promptcot.split import statement_key
-from promptcot.store import check_settings, open_round, read_json, read_round, write_json
+from promptcot.store import open_round, read_round
 
 if TYPE_CHECKING:
     from datamodules.annotations import AnnotationDataModule
@@ -76,76 +72,6 @@ class Settings:
         return Corpus(only={"domain": "math"}, columns=columns)
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What a run takes of the machine.
-
-    Args:
-        generator: Opens the engine that samples.
-        scorer: Opens the engine that scores.
-        precision: Of the fits, as Lightning's trainer takes it.
-        accelerator: Likewise.
-        accumulate: Micro-batches of an optimizer step.
-        open_early: Open the sampling engine in a thread while the cold start is trained.
-    """
-
-    generator: OpenEngine
-    scorer: OpenEngine
-    precision: str
-    accelerator: str
-    accumulate: int
-    open_early: bool
-
-
-class TwoEngines:
-    """One engine samples, the same or another scores; each is opened when it is first asked."""
-
-    def __init__(self, weights: str, machine: Machine, clock: Clock) -> None:
-        self.weights, self.machine, self.clock = weights, machine, clock
-
-    @cached_property
-    def generator(self) -> Engine:
-        with self.clock("open"):
-            return self.machine.generator(self.weights)
-
-    @cached_property
-    def scorer(self) -> Engine:
-        if self.machine.scorer is self.machine.generator:
-            return self.generator
-        with self.clock("open"):
-            return self.machine.scorer(self.weights)
-
-    def batches(self, count: int) -> Iterable[range]:
-        return self._opened().batches(count)
-
-    def overlong(
-        self, requests: Sequence[Request | ScoreRequest], max_tokens: int = 0
-    ) -> Mapping[int, str]:
-        engine = self.generator if max_tokens else self.scorer
-        return engine.overlong(requests, max_tokens)
-
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling
-    ) -> Iterator[tuple[int, list[Completion]]]:
-        engine = self.generator
-        with self.clock("generate"):
-            yield from engine.generate(requests, sampling)
-
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, SegmentLogprobs]]:
-        engine = self.scorer
-        with self.clock("score"):
-            yield from engine.score(requests)
-
-    def close(self) -> None:
-        for name in ("generator", "scorer"):
-            if engine := self.__dict__.pop(name, None):
-                engine.close()
-
-    def _opened(self) -> Engine:
-        engine: Engine = self.__dict__.get("scorer") or self.generator
-        return engine
-
-
 class Lab:
     """One seed's folder, and what is made in it.
 
@@ -165,7 +91,10 @@ class Lab:
         self.clock = Clock()
         self._early: threading.Thread | None = None
         # more rounds may follow later
-        self._keep_to({k: v for k, v in asdict(settings).items() if k != "rounds"})
+        keep_to(
+            self.folder / "settings.json",
+            {k: v for k, v in asdict(settings).items() if k != "rounds"},
+        )
 
     def open_early(self) -> None:
         """Start the sampling engine while something else is done."""
@@ -278,13 +207,6 @@ class Lab:
         """A line of progress."""
         passed = time.monotonic() - self.clock.start
         sys.stderr.write(f"[seed {self.seed} {passed:6.0f} s] {text}\n")
-
-    def _keep_to(self, settings: Mapping[str, Any]) -> None:
-        path = self.folder / "settings.json"
-        if path.exists():
-            check_settings(self.folder, read_json(path), settings)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, settings)
 
 
 def _copy_streams(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""What experiments with several seeds share: a process for each, and the seconds it takes."""
+"""What experiments with several seeds share: a process for each, its settings and seconds."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import sys
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from promptcot.children import PARENT
+from promptcot.store import check_settings, read_json, write_json
 
 
 def side_by_side(script: str, arguments: Sequence[str], seeds: Sequence[int], parallel: int) -> int:
@@ -75,3 +78,16 @@ def quieten() -> None:
     warnings.simplefilter("ignore")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def keep_to(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings of a folder, or refuse others than those that it has.
+
+    Raises:
+        ValueError: They differ.
+    """
+    if path.exists():
+        check_settings(path.parent, read_json(path), settings)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, settings)

@@ -26,9 +26,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from seeds import quieten, side_by_side
+from seeds import keep_to, quieten, side_by_side
 from self_play_arms import ARMS, Machine, Settings
-from self_play_bench import DECIDES_PROBLEMS, Bench, keep_to
+from self_play_bench import DECIDES_PROBLEMS, Bench
 from self_play_problems import write_parts
 
 from promptcot.children import die_with_parent

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from seeds import keep_to
 from self_play_arms import ARMS, FORMS, Fit, Machine, Settings, open_engine, warm_up
 
 from promptcot.children import PARENT
@@ -28,7 +29,7 @@ from promptcot.corpora import Corpus
 from promptcot.engines import EngineKeeper
 from promptcot.protocols import OpenEngine, Sampling
 from promptcot.recipes import Evaluate, make_round
-from promptcot.store import MANIFEST, check_settings, read_json, write_json
+from promptcot.store import MANIFEST
 from verify import ByDomain
 
 WARM_UP = "warm_up"
@@ -158,15 +159,3 @@ def run(command: list[str], log: Path) -> None:
     if code:
         last = log.read_text(encoding="utf-8", errors="replace")[-1500:]
         raise ChildProcessError(f"{' '.join(command)} ended with {code}; {log} ends with:\n{last}")
-
-
-def keep_to(path: Path, settings: dict[str, Any]) -> None:
-    """Write the settings of a folder, or refuse others than those that it has.
-
-    Raises:
-        ValueError: They differ.
-    """
-    if path.exists():
-        check_settings(path.parent, read_json(path), settings)
-    else:
-        write_json(path, settings)

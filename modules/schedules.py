@@ -79,10 +79,10 @@ def check_end(trainer: Trainer) -> None:
 def progress(trainer: Trainer, batch_idx: int) -> tuple[float, float]:
     """Shares of the fit that are done before and after the optimizer step of a micro-batch.
 
-    Args:
-        trainer: Of a fit that has an end, see ``check_end``.
-        batch_idx: Number of the micro-batch in its epoch.
+    Raises:
+        ValueError: The fit has no end.
     """
+    check_end(trainer)
     shares: list[tuple[float, float]] = []
     if trainer.max_steps > 0:
         done = trainer.global_step / trainer.max_steps

@@ -8,6 +8,7 @@ import yaml
 from collapsing import Collapsing, Hardenable, Seen, data
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
+from quiet_fit import quiet_trainer
 from refreshed_fit import data_flags, fit, killed_at
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -42,15 +43,12 @@ def trained(root, weights, alarms, recipe, *, chosen=(), seen=None, **settings):
     seen, progress = seen or Seen(), SaveProgress()
     plain = {"seed_everything": 1, "model": {}, "data": {}, "trainer": {}}
     checkpoint = progress.resume(root, plain)
-    trainer = Trainer(
-        accelerator="cpu",
+    trainer = quiet_trainer(
+        root,
         max_epochs=4,
         reload_dataloaders_every_n_epochs=1,
-        default_root_dir=root,
         logger=TensorBoardLogger(root, name=None, version="log"),
         log_every_n_steps=1,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         callbacks=[alarms, RefreshTrainingSet(recipe), seen, ExportWeights(), progress],
         **settings,
     )

@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
+from quiet_fit import quiet_trainer
 from safetensors.torch import load_file
 
 from callbacks import ExportWeights, SaveProgress
@@ -53,15 +54,11 @@ def fit(model, corpus, folder, blow_at=None, every_n_steps=1, config=CONFIG):
     if blow_at is not None:
         callbacks.append(BlowAt(blow_at))
     module = MStepModule(str(model), partial(torch.optim.AdamW, lr=1e-2))
-    trainer = Trainer(
-        accelerator="cpu",
+    trainer = quiet_trainer(
+        folder,
         max_epochs=EPOCHS,
         accumulate_grad_batches=ACCUMULATE,
         gradient_clip_val=1.0,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
         callbacks=callbacks,
     )
     data = ComposeDataModule(str(model), corpus, batch_size=BATCH)
@@ -111,14 +108,10 @@ def test_each_epoch_has_an_order_of_its_own(tiny_model, corpus, tmp_path):
 
     module = MStepModule(str(tiny_model))
     data = ComposeDataModule(str(tiny_model), corpus, batch_size=1)
-    trainer = Trainer(
-        accelerator="cpu",
+    trainer = quiet_trainer(
+        tmp_path,
         max_epochs=3,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=False,
-        default_root_dir=tmp_path,
         callbacks=[Note()],
     )
     trainer.fit(module, data)

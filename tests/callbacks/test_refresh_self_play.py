@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
+from quiet_fit import quiet_trainer
 from refreshed_fit import SHARDED, fit, killed_at, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import save_tiny_model
@@ -78,15 +79,11 @@ def warm_up(folder):
         format=PromptFormat(folder / "templates"),
         batch_size=12,
     )
-    trainer = Trainer(
-        accelerator="cpu",
+    trainer = quiet_trainer(
+        folder / "warm",
         max_epochs=30,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=False,
         callbacks=[ExportWeights()],
-        default_root_dir=folder / "warm",
     )
     trainer.fit(module, data)
 

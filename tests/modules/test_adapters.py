@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from peft import PeftModel
+from quiet_fit import quiet_trainer
 from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
@@ -54,16 +55,12 @@ def fit(weights, corpus, folder, adapter=SMALL, blow_at=-1, seed=1):
     torch.manual_seed(seed)
     module = MStepModule(str(weights), OPTIMIZER, adapter=adapter)
     saver = SaveProgress()
-    trainer = Trainer(
-        accelerator="cpu",
+    trainer = quiet_trainer(
+        folder,
         precision="bf16-mixed" if adapter and adapter.base == "nf4" else "32-true",
         max_epochs=2,
         accumulate_grad_batches=2,
         gradient_clip_val=1.0,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
         callbacks=[BlowAt(blow_at), ExportWeights(), saver],
     )
     trainer.progress = folder / "progress"

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from quiet_fit import fit, plain_logprobs
 from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
@@ -30,11 +31,6 @@ PAIRS = [
     ("name one", "b", "a"),
     ("the last?", "yes, this", "that"),
 ]
-
-
-def plain_logprobs(lm, prompt, target):
-    logits = lm(torch.tensor([[*prompt, *target]])).logits[0].log_softmax(-1)
-    return torch.stack([logits[len(prompt) - 1 + i, token] for i, token in enumerate(target)])
 
 
 @pytest.fixture(autouse=True)
@@ -61,22 +57,6 @@ def written(path, rows):
 
 def pair_data(model, corpus, **given):
     return PairDataModule(str(model), corpus, chat=False, **{"batch_size": 5, **given})
-
-
-def fit(module, data, folder, accumulate=1, epochs=1, **more):
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        accumulate_grad_batches=accumulate,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        **more,
-    )
-    trainer.fit(module, data)
-    return trainer
 
 
 def parameters(module):
@@ -195,31 +175,16 @@ def test_the_reference_is_kept_for_later_epochs_and_resumed_fits(tiny_model, cor
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     written = kept.stat().st_mtime_ns
     again = pair_data(tiny_model, corpus, batch_size=2)
-    resumed = Trainer(
-        accelerator="cpu",
-        max_epochs=3,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=tmp_path / "run",
-    )
-    resumed.fit(DPOModule(str(tiny_model), SGD), again, ckpt_path=tmp_path / "last.ckpt")
+    resumed = {"ckpt_path": tmp_path / "last.ckpt", "epochs": 3}
+    fit(DPOModule(str(tiny_model), SGD), again, tmp_path / "run", **resumed)
     assert kept.stat().st_mtime_ns == written
     kept.unlink()
     with pytest.raises(FileNotFoundError, match="is gone: the log-probabilities of the policy"):
-        Trainer(
-            accelerator="cpu",
-            max_epochs=4,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            default_root_dir=tmp_path / "run",
-        ).fit(
+        fit(
             DPOModule(str(tiny_model), SGD),
             pair_data(tiny_model, corpus, batch_size=2),
-            ckpt_path=tmp_path / "last.ckpt",
+            tmp_path / "run",
+            **resumed,
         )
 
 

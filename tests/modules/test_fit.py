@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from quiet_fit import fit, quiet_trainer
 from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
@@ -37,22 +37,6 @@ def corpus(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     return Corpus(str(path))
-
-
-def fit(module, data, folder, accumulate=1, epochs=1, callbacks=()):
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        accumulate_grad_batches=accumulate,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-    )
-    trainer.fit(module, data)
-    return trainer
 
 
 SGD = partial(torch.optim.SGD, lr=1.0)
@@ -156,12 +140,8 @@ def test_a_corpus_without_rationales_is_refused(tiny_model, tmp_path):
 def test_held_out_rows_are_validated_to_the_token_and_predicted_by_id(tiny_model, corpus, tmp_path):
     module = MStepModule(str(tiny_model))
     data = ComposeDataModule(str(tiny_model), corpus, batch_size=3, held_out=corpus)
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
+    trainer = quiet_trainer(
+        tmp_path,
         callbacks=[WritePredictions()],
     )
     [metrics] = trainer.validate(module, data, verbose=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from quiet_fit import fit, plain_logprobs
 from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
@@ -19,11 +19,6 @@ from promptcot.records import Problem
 SGD = partial(torch.optim.SGD, lr=1.0)
 SHIFT = 0.3
 """What every other token of the sampler's log-probabilities is off by."""
-
-
-def plain_logprobs(lm, prompt, target):
-    logits = lm(torch.tensor([[*prompt, *target]])).logits[0].log_softmax(-1)
-    return torch.stack([logits[len(prompt) - 1 + i, token] for i, token in enumerate(target)])
 
 
 @pytest.fixture
@@ -65,21 +60,6 @@ def corpus(tiny_model, tmp_path):
 
 def read(corpus):
     return [json.loads(line) for line in Path(corpus.path).read_text().splitlines()]
-
-
-def fit(module, data, folder, accumulate=1, epochs=1):
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        accumulate_grad_batches=accumulate,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-    )
-    trainer.fit(module, data)
-    return trainer
 
 
 def moved(module):
