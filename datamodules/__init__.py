@@ -3,7 +3,7 @@
 from datamodules.annotations import ComposeDataModule, RationaleDataModule
 from datamodules.pairs import PairDataModule
 from datamodules.rollouts import RolloutDataModule
-from datamodules.solutions import SolutionDataModule
+from datamodules.supervised import SolutionDataModule, Weighted
 
 __all__ = [
     "ComposeDataModule",
@@ -11,4 +11,5 @@ __all__ = [
     "RationaleDataModule",
     "RolloutDataModule",
     "SolutionDataModule",
+    "Weighted",
 ]

@@ -12,14 +12,16 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.figures import log_figures
-from datamodules.packed import E, EvaluationBatches, TrainingBatches
+from datamodules.packed import Collate, E, EvaluationBatches, TrainingBatches
+from datamodules.planning import Plan, Source
+from datamodules.rows import RowsInMemory, RowsOnDisk
 from promptcot.adapters import tokenizer_folder
 from promptcot.batches import pack
 from promptcot.corpora import Corpus
 from promptcot.fingerprints import fingerprint
 from promptcot.prompts import PromptFormat
 from promptcot.store import ROWS
-from promptcot.tokens import Example, Trainable
+from promptcot.tokens import TokenSequence, Trainable
 from promptcot.weights import check_weights, context_length, vocabulary_size
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class RowsDataModule(LightningDataModule, ABC):
         weights: Folder (or hub name) whose tokenizer is used.
         corpus: The rows. Where a callback refreshes the training set, its rounds take their place.
         batch_size: Sequences in one optimizer step, over all devices and micro-batches.
+        token_budget: Most tokens of one micro-batch. A step then takes as many rows as its
+            micro-batches can hold, nearly full, and ``batch_size`` is that of evaluation alone.
         max_tokens: Longest sequence, though never longer than the model's context; longer ones
             are left out, counted and named.
         seed: Decides the order of the rows.
@@ -65,8 +69,14 @@ class RowsDataModule(LightningDataModule, ABC):
         seed: int = 42,
         format: PromptFormat | None = None,
         held_out: Corpus | None = None,
+        token_budget: int | None = None,
     ) -> None:
         super().__init__()
+        if token_budget is not None and token_budget < max_tokens:
+            raise ValueError(
+                f"data.token_budget={token_budget} holds no row of data.max_tokens={max_tokens}: "
+                "raise the one or lower the other"
+            )
         self.weights = weights
         self.corpus = corpus
         self.batch_size = batch_size
@@ -74,11 +84,12 @@ class RowsDataModule(LightningDataModule, ABC):
         self.seed = seed
         self.format = format or PromptFormat()
         self.held_out = held_out
+        self.token_budget = token_budget
         self.examples: Sequence[Trainable] = []
         self._fingerprinted: tuple[Sequence[Trainable], str] = ([], "")
         self.counts: dict[str, int] = {}
         """Of the rows that are trained on: all, and those left out."""
-        self.held_out_examples: list[Example] = []
+        self.held_out_examples: list[TokenSequence] = []
         self.held_out_ids: list[str] = []
 
     @abstractmethod
@@ -86,10 +97,13 @@ class RowsDataModule(LightningDataModule, ABC):
         """What the rows that are trained on make."""
 
     @abstractmethod
-    def held_out_sequences(self, corpus: Corpus) -> Sequence[tuple[str, Example]]:
+    def held_out_sequences(self, corpus: Corpus) -> Sequence[tuple[str, TokenSequence]]:
         """Names and sequences of the rows that are validated, tested and predicted on."""
 
     def setup(self, stage: str) -> None:
+        if stage == "fit" and self.token_budget is not None:
+            # epochs of other rows in other steps may differ in their number
+            self.trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[union-attr]
         if stage == "fit" and not self.examples and self._rounds() is None:
             self.examples = self.training_examples(self.corpus)
         if self.held_out is not None and not self.held_out_examples:
@@ -99,8 +113,20 @@ class RowsDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> TrainingBatches[Any, Any]:
         self.refresh()
+        return self.training_batches(self.examples, pack)
+
+    def training_batches(
+        self, examples: Sequence[Any], collate: Collate[Any]
+    ) -> TrainingBatches[Any, Any]:
+        """Batches of examples, planned by the arguments of this data module."""
         assert self.trainer is not None
-        return TrainingBatches(self.examples, self.batch_size, self.seed, self.trainer, pack)
+        rows = examples if isinstance(examples, RowsOnDisk) else RowsInMemory(examples)
+        plan = Plan(self.sources(examples), self.seed, self.batch_size, self.token_budget)
+        return TrainingBatches(rows, plan, self.trainer, collate)
+
+    def sources(self, examples: Sequence[Any]) -> tuple[Source, ...]:
+        """Where the examples come from; a mixture has several."""
+        return (Source("rows", 0, len(examples)),)
 
     def refresh(self) -> None:
         """Take the rows of the epoch's round, where rounds are made in the fit; log the counts."""
@@ -121,9 +147,15 @@ class RowsDataModule(LightningDataModule, ABC):
         return self._evaluation_batches()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self._rows_fingerprint()}
+        return {"rows": self._rows_fingerprint(), "parts": self._parts()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.token_budget is not None and state_dict["parts"] != self._parts():
+            raise ValueError(
+                f"with data.token_budget the fit had {state_dict['parts']} micro-batches in a "
+                f"step, over all devices, and would now have {self._parts()}, of other rows: "
+                "go on with as many, set by trainer.devices and trainer.accumulate_grad_batches"
+            )
         if self._rounds() is not None:  # rounds have checksums of their own
             return
         if state_dict["rows"] != self._rows_fingerprint():
@@ -137,11 +169,19 @@ class RowsDataModule(LightningDataModule, ABC):
         callbacks = self.trainer.callbacks if self.trainer is not None else []  # type: ignore[attr-defined]
         return next((callback for callback in callbacks if isinstance(callback, Rounds)), None)
 
+    def _parts(self) -> int:
+        """Micro-batches of a step over all ranks."""
+        trainer = self.trainer
+        assert trainer is not None
+        return int(trainer.accumulate_grad_batches) * int(trainer.world_size)
+
     def _rows_fingerprint(self) -> str:
+        if isinstance(self.examples, RowsOnDisk):
+            return fingerprint(self.examples.fingerprint, self.batch_size)
         of, found = self._fingerprinted
         if of is not self.examples:  # once for all checkpoints: it reads every row
             found = fingerprint(
-                [(s.prompt, s.target) for e in self.examples for s in e.sequences], self.batch_size
+                [(s.tokens, s.spans) for e in self.examples for s in e.sequences], self.batch_size
             )
             self._fingerprinted = (self.examples, found)
         return found
@@ -198,9 +238,24 @@ class RowsDataModule(LightningDataModule, ABC):
     def _check_tokens(self, named: Sequence[tuple[str, E]], corpus: Corpus) -> None:
         size = vocabulary_size(self.weights)
         for name, example in named:
-            largest = max(max(sequence.tokens) for sequence in example.sequences)
-            if largest >= size:
-                raise ValueError(
-                    f"row {name} of {corpus.path} has the token id {largest}, but the model "
-                    f"{self.weights} has {size} tokens: the rows were made with another tokenizer"
-                )
+            for sequence in example.sequences:
+                check_ids(sequence, size, f"row {name} of {corpus.path}", self.weights)
+
+
+def check_ids(sequence: TokenSequence, size: int, place: str, weights: str) -> None:
+    """Refuse token ids that the model has no embedding for.
+
+    Args:
+        sequence: Of a row.
+        size: Of the model's vocabulary.
+        place: Of the row, in words.
+        weights: The model.
+
+    Raises:
+        ValueError: One is.
+    """
+    if (largest := max(sequence.tokens)) >= size:
+        raise ValueError(
+            f"{place} has the token id {largest}, but the model {weights} has {size} tokens: the "
+            "rows were made with another tokenizer"
+        )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from datamodules.planning import plan_epoch, share
+from datamodules.figures import log_figures
+from datamodules.planning import Plan
+from datamodules.rows import Rows
 from promptcot.batches import TokenBatch, pack
 from promptcot.chunks import chunks
-from promptcot.tokens import Example, Trainable
+from promptcot.tokens import TokenSequence, Trainable
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -21,48 +24,38 @@ Collate = Callable[..., B]
 
 
 class TrainingBatches(Generic[E, B]):
-    """Every row once an epoch, in an order that seed and epoch decide.
+    """The rows of each epoch, in an order that seed and epoch decide.
 
     Its place in the data is the trainer's own: the epoch and the number of batches it has taken.
     Both are asked for when the first batch is, not before: Lightning makes the iterator of a
     resumed run before it has decided whether the epoch in the checkpoint was over.
 
     Args:
-        examples: All sequences.
-        batch_size: Sequences in one optimizer step, over all ranks and micro-batches.
-        seed: Of the order.
+        rows: All of them.
+        plan: Tells which make a step.
         trainer: Tells epoch, rank, micro-batches of a step, and batches taken.
         collate: Makes a micro-batch.
     """
 
-    def __init__(
-        self,
-        examples: Sequence[E],
-        batch_size: int,
-        seed: int,
-        trainer: Trainer,
-        collate: Collate[B],
-    ) -> None:
-        self.examples = examples
-        self.batch_size = batch_size
-        self.seed = seed
+    def __init__(self, rows: Rows[E], plan: Plan, trainer: Trainer, collate: Collate[B]) -> None:
+        self.rows = rows
+        self.plan = plan
         self.trainer = trainer
         self.collate = collate
+        self._planned: tuple[tuple[int, int], list[list[int]]] = ((-1, 0), [])
 
     def __len__(self) -> int:
-        steps = -(-len(self.examples) // self.batch_size)
-        return steps * self.trainer.accumulate_grad_batches
+        return len(self._steps()) * self.trainer.accumulate_grad_batches
 
     def __iter__(self) -> Iterator[B]:
         accumulate = self.trainer.accumulate_grad_batches
         taken = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        steps = plan_epoch(
-            len(self.examples), self.batch_size, seed=self.seed, epoch=self.trainer.current_epoch
-        )
         rank = (self.trainer.global_rank, self.trainer.world_size)
-        for number, step in enumerate(steps[taken // accumulate :]):
-            batches = micro_batches(self.examples, step, accumulate, rank, self.collate)
-            yield from batches[taken % accumulate if number == 0 else 0 :]
+        if not taken:
+            self._log_sources()
+        for number, step in enumerate(self._steps()[taken // accumulate :]):
+            batches = micro_batches(self.rows, self.plan, step, accumulate, rank, self.collate)
+            yield from islice(batches, taken % accumulate if number == 0 else 0, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: that there is one tells Lightning that the data can be resumed."""
@@ -70,6 +63,25 @@ class TrainingBatches(Generic[E, B]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to load: the place in the data is the trainer's."""
+
+    def _steps(self) -> list[list[int]]:
+        """Of the trainer's epoch, planned once."""
+        parts = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        epoch = (self.trainer.current_epoch, parts)
+        if epoch != self._planned[0]:
+            self._planned = (epoch, self.plan.steps(self.rows.lengths, *epoch))
+        return self._planned[1]
+
+    def _log_sources(self) -> None:
+        """Rows and tokens of the epoch that begins, of each of several sources."""
+        if len(self.plan.sources) > 1:
+            epoch = self.trainer.current_epoch
+            for source in self.plan.sources:
+                rows = source.of_epoch(self.plan.seed, epoch)
+                tokens = sum(int(self.rows.lengths[row]) for row in rows)
+                targets = sum(self.rows.terms(row)[-1] for row in rows)
+                counts = {"rows": len(rows), "tokens": tokens, "target_tokens": targets}
+                log_figures(self.trainer, f"epoch/{source.name}", counts)
 
 
 class EvaluationBatches:
@@ -81,7 +93,9 @@ class EvaluationBatches:
         rank: This rank and the number of ranks.
     """
 
-    def __init__(self, examples: Sequence[Example], batch_size: int, rank: tuple[int, int]) -> None:
+    def __init__(
+        self, examples: Sequence[TokenSequence], batch_size: int, rank: tuple[int, int]
+    ) -> None:
         number, world_size = rank
         self.examples = examples
         self.batches = [batch[number::world_size] for batch in chunks(len(examples), batch_size)]
@@ -101,12 +115,13 @@ class EvaluationBatches:
 
 
 def micro_batches(
-    examples: Sequence[E],
+    rows: Rows[E],
+    plan: Plan,
     step: Sequence[int],
     accumulate: int,
     rank: tuple[int, int],
     collate: Collate[B],
-) -> list[B]:
+) -> Iterator[B]:
     """What one rank does of one optimizer step, in ``accumulate`` micro-batches.
 
     Each carries the step's terms over all ranks, such as target tokens, divided by the number of
@@ -114,11 +129,10 @@ def micro_batches(
     """
     number, world_size = rank
     parts = accumulate * world_size
-    lengths = {index: len(examples[index]) for index in step}
-    terms = map(sum, zip(*(examples[index].terms for index in step), strict=True))
+    terms = map(sum, zip(*(rows.terms(row) for row in step), strict=True))
     denominators = [count / parts for count in terms]
-    mine = share(step, lengths, parts)[number::world_size]
-    # A rank with nothing to do runs a sequence without terms all the same, so that the
-    # collectives of sharded weights meet on every rank.
-    idle = [examples[step[0]].untargeted()]
-    return [collate([examples[i] for i in part] or idle, *denominators) for part in mine]
+    for part in plan.micro_batches(step, rows.lengths, parts)[number::world_size]:
+        # A rank with nothing to do runs a sequence without terms all the same, so that the
+        # collectives of sharded weights meet on every rank.
+        examples = [rows[row] for row in part] or [rows[step[0]].untargeted()]
+        yield collate(examples, *denominators)

@@ -98,7 +98,7 @@ class PairDataModule(KeepsLogprobs, RowsDataModule):
         trainer = self.trainer
         assert trainer is not None
         pairs = with_reference(self.examples, self._reference_logprobs(trainer))
-        return TrainingBatches(pairs, self.batch_size, self.seed, trainer, pack_pairs)
+        return self.training_batches(pairs, pack_pairs)
 
     def _reference_logprobs(self, trainer: Trainer) -> list[float]:
         """Of all target tokens, end to end; every rank must call this."""

@@ -73,7 +73,7 @@ class RolloutDataModule(KeepsLogprobs, RationaleDataModule):
         logprobs = self._policy_logprobs(trainer)
         _report_mismatch(trainer, self.examples, logprobs)
         examples = with_policy_logprobs(self.examples, logprobs.tolist())
-        return TrainingBatches(examples, self.batch_size, self.seed, trainer, pack_rollouts)
+        return self.training_batches(examples, pack_rollouts)
 
     def _rollout(self, tokenizer: Any, row: Mapping[str, Any], place: str) -> Rollout:  # noqa: ANN401
         completion = Completion(

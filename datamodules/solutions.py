@@ -1,12 +1,12 @@
-"""Solutions of problems as training sequences: prompts as the sampling engine made them."""
+"""Solutions of problems as token ids: prompts as the sampling engine made them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datamodules.base import RowsDataModule
+from promptcot.chats import UnusableRow
 from promptcot.corpora import Columns, Corpus, read_rows
 from promptcot.protocols import Piece
 from promptcot.records import Domain, Problem
@@ -37,21 +37,32 @@ class SolutionEncoder:
         self.tokenizer = tokenizer
         self.format = format
         self.domain = domain
+        self.chat = chat
         self.to_prompt = in_chat if chat else encode_prompt
         self.end = end_token(tokenizer)
 
     def prompt(self, row: Mapping[str, Any], place: str) -> tuple[int, ...]:
-        """Of the row's problem, or of its ``prompt`` as it stands."""
+        """Token ids of ``text``."""
+        return self.to_prompt(self.tokenizer, self.text(row, place))
+
+    def text(self, row: Mapping[str, Any], place: str) -> str:
+        """The prompt of the row's problem, or its ``prompt`` as it stands.
+
+        Raises:
+            UnusableRow: It has neither.
+        """
         given = row.get("prompt")
         if given is None:
             given = self.format.solve_prompt(_problem(row, place, self.domain))
         elif not isinstance(given, str):
-            raise ValueError(f"{place}: the prompt is {str(given)[:60]!r}, which is no text")
-        return self.to_prompt(self.tokenizer, given)
+            raise UnusableRow(
+                "prompt of no text", f"{place}: the prompt is {str(given)[:60]!r}, which is no text"
+            )
+        return given
 
     def example(self, row: Mapping[str, Any], name: str, place: str) -> Example:
         """The prompt, then the solution in field ``name`` and the end token."""
-        target = (*encode_piece(self.tokenizer, _piece(row, name, place)), self.end)
+        target = (*encode_piece(self.tokenizer, piece_of(row, name, place)), self.end)
         return Example(self.prompt(row, place), target, (len(target),))
 
 
@@ -110,73 +121,44 @@ def _engine_settings(manifest: Row) -> Mapping[str, Any]:
 def _problem(row: Mapping[str, Any], place: str, default: str) -> Problem:
     statement = row.get("statement")
     if not isinstance(statement, str) or not statement.strip():
-        raise ValueError(f"{place} has no statement of a problem, and no prompt: it needs one")
+        raise UnusableRow(
+            "no problem", f"{place} has no statement of a problem, and no prompt: it needs one"
+        )
     domain = row.get("domain") or default
     if domain not in list(Domain):
-        raise ValueError(f"{place}: the domain is {domain!r}, but it can be 'math' or 'code'")
+        raise UnusableRow(
+            "unknown domain", f"{place}: the domain is {domain!r}, but it can be 'math' or 'code'"
+        )
     return Problem(str(row.get("id", place)), Domain(domain), statement)
 
 
-def _piece(row: Mapping[str, Any], name: str, place: str) -> Piece:
-    """A text, or the token ids of one as they were sampled."""
+def piece_of(row: Mapping[str, Any], name: str, place: str) -> Piece:
+    """A text, or the token ids of one as they were sampled.
+
+    Raises:
+        UnusableRow: It is neither, or empty.
+    """
     given = row.get(name)
     if isinstance(given, Mapping):
         tokens = given.get("tokens")
         given = _ids(tokens, f"{place}: the tokens of {name}") if tokens else given.get("text")
     if isinstance(given, list):
-        raise ValueError(
+        raise UnusableRow(
+            f"{name} of no text",
             f"{place}: {name} is a list of {str(given)[:60]!r}, not a text: of messages of a chat "
-            "give the last one's content, and as prompt the user's"
+            "give the last one's content, and as prompt the user's",
         )
     if not given or not isinstance(given, str | tuple):
-        raise ValueError(
-            f"{place} has no {name}: it needs a text, or an object with text and tokens"
+        raise UnusableRow(
+            f"no {name}",
+            f"{place} has no {name}: it needs a text, or an object with text and tokens",
         )
     return given
 
 
 def _ids(tokens: object, what: str) -> tuple[int, ...]:
     if not isinstance(tokens, list) or not all(type(t) is int and t >= 0 for t in tokens):
-        raise ValueError(f"{what} are {str(tokens)[:60]!r}, which is no list of token ids")
-    return tuple(tokens)
-
-
-class SolutionDataModule(RowsDataModule):
-    """For supervised fine-tuning: problems in the prompt, solutions as targets.
-
-    A row is a problem with its ``solution``, a text or an object with ``text`` and ``tokens``; in
-    place of the problem it may have the ``prompt`` itself.
-
-    Args:
-        weights: See ``RowsDataModule``.
-        corpus: The rows.
-        chat: Put the prompt into the model's chat template; null for as the round's engine did,
-            and for rows of no round, true.
-        kwargs: See ``RowsDataModule``.
-    """
-
-    needed = "a solution"
-    cure = "make some"
-
-    def __init__(
-        self,
-        weights: str,
-        corpus: Corpus,
-        chat: bool | None = None,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        super().__init__(weights, corpus, **kwargs)
-        self.chat = chat
-
-    def training_examples(self, corpus: Corpus) -> Sequence[Example]:
-        return [example for _, example in self.held_out_sequences(corpus)]
-
-    def held_out_sequences(self, corpus: Corpus) -> Sequence[tuple[str, Example]]:
-        encoder = SolutionEncoder(
-            self.tokenizer(), self.format, was_in_chat(corpus, self.chat), corpus.domain
+        raise UnusableRow(
+            "no token ids", f"{what} are {str(tokens)[:60]!r}, which is no list of token ids"
         )
-        named = [
-            (str(row.get("id", place)), encoder.example(row, "solution", place))
-            for place, row in read_solutions(corpus)
-        ]
-        return self.fitting(named, corpus)
+    return tuple(tokens)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from promptcot.tokens import Example
+from promptcot.tokens import TokenSequence
 
 
 class TokenBatch(NamedTuple):
@@ -35,7 +35,7 @@ class TokenBatch(NamedTuple):
         return TokenBatch(*(t.to(device) if isinstance(t, Tensor) else t for t in self))  # type: ignore[arg-type]
 
 
-def pack(examples: Sequence[Example], denominator: float | None = None) -> TokenBatch:
+def pack(examples: Sequence[TokenSequence], denominator: float | None = None) -> TokenBatch:
     """Lay the examples end to end in one row, without padding."""
     starts = [0, *accumulate(len(example) for example in examples)]
     tokens = [token for example in examples for token in example.tokens]
@@ -45,7 +45,7 @@ def pack(examples: Sequence[Example], denominator: float | None = None) -> Token
 
 
 def pad(
-    examples: Sequence[Example], pad_id: int = 0, denominator: float | None = None
+    examples: Sequence[TokenSequence], pad_id: int = 0, denominator: float | None = None
 ) -> TokenBatch:
     """One row an example, padded on the right to the longest."""
     width = max(map(len, examples), default=0)
@@ -57,7 +57,7 @@ def pad(
 
 
 def _batch(
-    examples: Sequence[Example],
+    examples: Sequence[TokenSequence],
     tokens: list[list[int]],
     positions: list[list[int]],
     starts: Sequence[int],
@@ -65,16 +65,17 @@ def _batch(
     denominator: float | None,
 ) -> TokenBatch:
     predictors = [
-        start + len(example.prompt) - 1 + offset
+        start + place - 1
         for start, example in zip(starts, examples, strict=True)
-        for offset in range(len(example.target))
+        for first, end in example.spans
+        for place in range(first, end)
     ]
     targets = [token for example in examples for token in example.target]
     segments = [
         number
         for example in examples
-        for number, length in enumerate(example.segment_lengths)
-        for _ in range(length)
+        for number, (first, end) in enumerate(example.spans)
+        for _ in range(first, end)
     ]
     documents = [number for number, example in enumerate(examples) for _ in example.target]
     count = len(targets) if denominator is None else denominator

@@ -7,7 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from promptcot.adapters import ADAPTER_CONFIG, adapter_settings, base_of, is_adapter
+from promptcot.adapters import (
+    ADAPTER_CONFIG,
+    adapter_settings,
+    base_of,
+    is_adapter,
+    tokenizer_folder,
+)
 
 PROBES = "probes.json"
 """A file beside the weights that is none of them: what the trainer makes of some sequences."""
@@ -55,3 +61,13 @@ def _edges(path: Path) -> str:
         head = file.read(EDGE)
         file.seek(max(EDGE, path.stat().st_size - EDGE))
         return hashlib.sha256(head + file.read(EDGE)).hexdigest()
+
+
+def tokenizer_fingerprint(weights: str) -> str:
+    """Names the tokenizer of a folder of weights by its files, chat template included."""
+    folder = Path(tokenizer_folder(weights))
+    if not folder.is_dir():
+        return fingerprint(weights)
+    names = ("tokenizer*", "*.jinja", "*.model", "vocab*", "merges*", "special_tokens*", "added*")
+    files = sorted({path for name in names for path in folder.glob(name) if path.is_file()})
+    return fingerprint([(path.name, file_sha256(path)) for path in files])

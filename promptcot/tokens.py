@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from promptcot.protocols import Piece, Request, ScoreRequest, Target
@@ -25,7 +26,7 @@ class Trainable(Protocol):
         ...
 
     @property
-    def sequences(self) -> Sequence[Example]:
+    def sequences(self) -> Sequence[TokenSequence]:
         """What it is made of."""
         ...
 
@@ -36,6 +37,25 @@ class Trainable(Protocol):
 
     def untargeted(self) -> Self:
         """The same for a rank that has nothing to do: as many tokens, no term."""
+        ...
+
+
+class TokenSequence(Trainable, Protocol):
+    """Tokens, and which of them are targets."""
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """All of them."""
+        ...
+
+    @property
+    def spans(self) -> Sequence[tuple[int, int]]:
+        """Start and end (behind the last) of each segment of targets, ascending, from 1 on."""
+        ...
+
+    @property
+    def target(self) -> tuple[int, ...]:
+        """The targets of all spans, end to end."""
         ...
 
 
@@ -54,6 +74,12 @@ class Example:
     @property
     def tokens(self) -> tuple[int, ...]:
         return self.prompt + self.target
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """One of each segment."""
+        edges = accumulate(self.segment_lengths, initial=len(self.prompt))
+        return tuple(pairwise(edges))
 
     @property
     def sequences(self) -> tuple[Self]:

@@ -19,6 +19,8 @@ from transformers import AutoModelForCausalLM
 from callbacks import ExportWeights, WritePredictions
 from datamodules import ComposeDataModule, RationaleDataModule
 from datamodules.packed import micro_batches
+from datamodules.planning import Plan
+from datamodules.rows import RowsInMemory
 from modules import EStepModule, MStepModule
 from promptcot.batches import pack
 from promptcot.corpora import Corpus, read_corpus
@@ -67,10 +69,13 @@ def test_thirty_two_sequences_have_one_gradient_however_they_are_shared_out(
         for n, m in [(3 + i % 5, 2 + i * 7 % 30) for i in range(32)]
     ]
 
+    plan = Plan((), seed=0, batch_size=32)
+
     def gradient(accumulate, ranks):
         scorer.zero_grad()
         for rank in range(ranks):
-            for batch in micro_batches(examples, range(32), accumulate, (rank, ranks), pack):
+            share = (accumulate, (rank, ranks))
+            for batch in micro_batches(RowsInMemory(examples), plan, range(32), *share, pack):
                 (-scorer(batch).sum() / batch.denominator / (accumulate * ranks)).backward()
         return torch.cat([p.grad.flatten() for p in scorer.parameters()])
 
