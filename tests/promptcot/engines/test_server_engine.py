@@ -271,15 +271,13 @@ def test_missing_choices_are_asked_for_with_other_seeds(given: int):
     assert [call.body["seed"] for call in server.calls] == list(range(0, 5, given))
 
 
-def test_reasoning_apart_is_counted_and_said_once(caplog: pytest.LogCaptureFixture):
+def test_reasoning_apart_and_the_account_come_with_the_text():
     message = {"content": "x", "reasoning_content": "hm"}
-    reply = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    usage = {"prompt_tokens": 5, "completion_tokens": 3}
+    reply = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
     with served(lambda call: call.send(200, reply)) as server:
-        subject = engine(server)
-        results = list(subject.generate([Request("a"), Request("b")], Sampling()))
-    assert [completions[0].text for _, completions in results] == ["x", "x"]
-    assert subject.num_reasoning == 2
-    assert caplog.text.count("reasoning apart") == 1
+        [(_, completions)] = generate(server, ["a"])
+    assert completions == [Completion("x", True, (), (), "hm", "stop", 5, 3)]
 
 
 def test_text_mode_asks_for_tokens_and_for_the_models_own_distribution():
@@ -291,7 +289,9 @@ def test_text_mode_asks_for_tokens_and_for_the_models_own_distribution():
     }
     with served(lambda call: call.send(200, {"choices": [choice]})) as server:
         results = generate(server, ["a"], chat=False)
-    assert results == [(0, [Completion(" b c", True, (5, 6), (-1.0, -0.5, -0.25))])]
+    [(_, [completion])] = results
+    assert (completion.text, completion.finished) == (" b c", True)
+    assert (completion.tokens, completion.logprobs) == ((5, 6), (-1.0, -0.5, -0.25))
     body = server.calls[0].body
     assert server.calls[0].path == "/v1/completions"
     assert body["prompt"] == "a"
