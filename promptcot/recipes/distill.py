@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -21,6 +22,7 @@ from promptcot.recipes.agreement import Sample, agreeing
 from promptcot.recipes.asking import complete, lazily, seed_of
 from promptcot.recipes.attempting import COPY
 from promptcot.recipes.making import seeds_fingerprint
+from promptcot.recipes.reuse import take_over
 from promptcot.records import Problem
 from promptcot.solutions import Thought
 from promptcot.split import statement_key
@@ -58,6 +60,8 @@ class Distill:
         decontaminate: JSONL files of benchmarks; a problem that has 13 words in a row, or all, from
             a statement in one of them is not asked.
         prices: Of tokens; they decide nothing but the cost that is told.
+        replies_of: Folder of an earlier round of the same teacher, asked in the same way, whole or
+            ``.partial``: its replies are not asked, nor paid, again.
 
     Source:
         PromptCoT 2.0 (arXiv 2509.19894), section 3.4.2, and the README of its code.
@@ -75,13 +79,13 @@ class Distill:
     verifier: OpenVerifier | None = None
     decontaminate: tuple[str, ...] = ()
     prices: Prices = field(default_factory=Prices)
+    replies_of: Path | None = None
 
     def settings(self) -> dict[str, Any]:
         deciding = to_config(self, deciding=True)
-        del deciding["prices"]
         return {
             "recipe": "distill",
-            **deciding,
+            **{name: deciding[name] for name in deciding if name not in ("prices", "replies_of")},
             "corpus": seeds_fingerprint(read_corpus(self.corpus)),
             "teacher": weights_fingerprint(self.teacher),
             "format": fingerprint(self.format.to_row()),
@@ -148,6 +152,8 @@ class Distill:
             )
             for key, sample in samples.items()
         }
+        if self.replies_of is not None:
+            take_over(making, REPLIES, self.replies_of, self.settings(), requests.keys())
         one = replace(self.sampling, n=1)
         with lazily(self.engine, self.teacher) as engine:
             asked = complete(making, REPLIES, engine, requests, one, keep="account")

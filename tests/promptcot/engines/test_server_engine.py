@@ -36,8 +36,9 @@ from promptcot.engines.hf_engine import HFEngine
 from promptcot.engines.patient_client import check_base_url, is_loopback
 from promptcot.engines.server_engine import ServerEngine
 from promptcot.protocols import Completion, Engine, Request, Sampling, ScoreRequest, Target
-from promptcot.recipes import Annotate
+from promptcot.recipes import Annotate, Distill
 from promptcot.store import open_round, read_manifest, read_round
+from promptcot.traces import TraceFilter
 
 KEY = 'sk-never/"shown"-0123456789'
 KEY_PARTS = ["sk-never", "shown", "0123456789"]
@@ -1022,6 +1023,34 @@ def test_a_served_teacher_annotates_and_every_problem_is_accounted_for(
     assert manifest["rows"].get("rows", 0) + sum(manifest["dropped"].values()) == len(statements)
     for row in read_round(tmp_path / "r", "concepts"):
         assert len(row["completions"]) == 4
+
+
+@needs_vllm
+@pytest.mark.vllm
+def test_a_served_teachers_traces_have_their_ends_and_tokens(vllm_url: str, tmp_path: Path):
+    problems = tmp_path / "problems.jsonl"
+    statements = ["What is 2 + 2?", "How many primes are below 10?", "Name three numbers."]
+    problems.write_text("".join(json.dumps({"statement": text}) + "\n" for text in statements))
+    recipe = Distill(
+        "tiny",
+        Corpus(str(problems)),
+        Sampling(n=2, temperature=0.7, max_tokens=40),
+        partial(ServerEngine, base_url=vllm_url),
+        filters=TraceFilter(boxed=False, loops=True, max_repeated=None),
+    )
+    with open_round(tmp_path / "r", recipe.settings()) as making:
+        assert making is not None
+        recipe.make(making)  # not make_round: none may end within so few tokens
+    replies = [row["completions"][0] for row in read_round(tmp_path / "r", "replies")]
+    assert len(replies) == 6
+    for reply in replies:
+        assert reply["prompt_tokens"] > 10
+        assert 0 < reply["completion_tokens"] <= 40
+        assert reply["finished"] or reply["completion_tokens"] == 40
+        assert reply["finish_reason"] == ("stop" if reply["finished"] else "length")
+    manifest = read_manifest(tmp_path / "r")
+    assert manifest["rows"].get("rows", 0) + sum(manifest["dropped"].values()) == 6
+    assert manifest["figures"]["tokens_untold"] == 0
 
 
 @needs_vllm

@@ -505,11 +505,43 @@ def test_a_verdict_on_disk_is_not_asked_for_again(write_corpus, tmp_path):
     assert keys[1] < keys[0]
 
 
+def test_other_filters_take_over_what_was_paid_for(write_corpus, tmp_path):
+    texts = {"one": "Three.", "two": RIGHT, "new": RIGHT}
+    corpus = write_corpus(problems("one", "two"))
+    with served(list(texts), lambda call, name: call.say({"content": texts[name]})) as server:
+        first = recipe(corpus, server.url, thought="required")
+        with pytest.raises(ValueError, match="no row is left"):
+            make_round(first, tmp_path / "first")
+        unfinished = tmp_path / "first.partial"
+        with open(unfinished / f"{REPLIES}.jsonl", "ab") as file:
+            file.write(b'{"key": "torn')
+        rows = made(recipe(corpus, server.url, replies_of=unfinished), tmp_path / "second")
+        assert list(rows) == ["two"]
+        assert server.calls.total() == 2
+        more = {
+            "corpus": write_corpus(problems("two", "new"), "more"),
+            "sampling": Sampling(n=2, max_tokens=1000),
+            "replies_of": tmp_path / "second",
+        }
+        make_round(recipe(more.pop("corpus"), server.url, **more), tmp_path / "third")
+        assert server.calls.total() == 2 + 3
+        assert set(server.calls.values()) == {1}
+        other = recipe(corpus, server.url, seed=7, replies_of=tmp_path / "second")
+        with pytest.raises(ValueError, match="second was made with seed = 42, now it is 7"):
+            make_round(other, tmp_path / "other")
+
+
+def test_replies_of_a_round_that_is_none_are_named(write_corpus, tmp_path):
+    given = recipe(write_corpus(problems("a")), replies_of=tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"no round of rows at .*/none"):
+        make_round(given, tmp_path / "r")
+
+
 def test_prices_decide_nothing_and_filters_do(write_corpus, tmp_path):
     corpus = write_corpus(problems("a"))
     given = partial(recipe, corpus, engine=scripted(RIGHT))
     make_round(given(), tmp_path / "r")
-    make_round(given(prices=Prices(1.0, 2.0)), tmp_path / "r")
+    make_round(given(prices=Prices(1.0, 2.0), replies_of=tmp_path / "x"), tmp_path / "r")
     for change, name in [
         ({"filters": TraceFilter(min_tokens=3)}, r"filters\.min_tokens = 0, now it is 3"),
         ({"keep_thoughts": False}, "keep_thoughts = True"),
