@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from promptcot.diversity import distinct_ngrams
-from promptcot.overlap import words
+from promptcot.overlap import ngrams, words
 
 RUN = 20
 """Words in a row that honest mathematics seldom writes twice: cases differ in a number."""
@@ -22,7 +21,10 @@ def repeated_share(text: str) -> float:
 
     About one half for a text that says everything twice; 0 for one of fewer than 200 words.
     """
-    return 1.0 - distinct_ngrams([text], RUN) if len(words(text)) >= SHORT else 0.0
+    found = words(text)
+    if len(found) < SHORT:
+        return 0.0
+    return 1.0 - len(ngrams(found, RUN)) / (len(found) - RUN + 1)
 
 
 def ends_in_loop(text: str) -> bool:

@@ -19,7 +19,7 @@ MAX_CODE = 100_000
 """Characters of a program that is parsed."""
 NOT_ENDED = "not ended by the teacher"
 """By anything but the limit of tokens: a filter, a tool, a server that gave up."""
-_BRACES = re.compile(r"\\boxed\s*\{|\\[\s\S]|[{}]")
+_BRACES = re.compile(r"\\boxed\s*\{|\\[{}]|\\\\(?!boxed)|[{}]")
 _BLANK = re.compile(r"\\(?:text|mathrm|mathbf|quad|[,;:! ])|[\s{}$.?_~…]")
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from tqdm import tqdm
+
 from promptcot.accounts import Prices, counted, usage_figures
 from promptcot.configs import to_config
 from promptcot.corpora import Corpus, Seeds, read_corpus, read_statements
@@ -19,7 +21,7 @@ from promptcot.prompts import PromptFormat
 from promptcot.protocols import Completion, OpenEngine, OpenVerifier, Request, Sampling, Verifier
 from promptcot.reasoning import Trace, one_form
 from promptcot.recipes.agreement import Sample, agreeing
-from promptcot.recipes.asking import complete, lazily, seed_of
+from promptcot.recipes.asking import complete, lazily, patience_s, seed_of
 from promptcot.recipes.attempting import COPY
 from promptcot.recipes.making import seeds_fingerprint
 from promptcot.recipes.reuse import take_over
@@ -165,7 +167,8 @@ class Distill:
         """Those that pass the filters, each text but once for a problem."""
         traces: dict[str, Trace] = {}
         seen: set[tuple[str, str]] = set()
-        for key, reply in replies.items():
+        bar = tqdm(replies.items(), desc="filters", mininterval=patience_s(), unit="reply")
+        for key, reply in bar:
             sample = samples[key]
             found = passing_trace(sample.problem, reply, self.filters, self.thought)
             if isinstance(found, Trace):

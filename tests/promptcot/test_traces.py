@@ -32,6 +32,9 @@ LOOP = "Wait, let me check that again. "
         r"\boxed{\text{yes}}",
         r"not \boxed{} but \boxed{2}",
         r"\boxed{\boxed{3}}",
+        r"\\boxed{3}",
+        r"x \\\boxed{\{3\}}",
+        r"\boxed{\begin{matrix}1 \\{2}\end{matrix}}",
         r"{\boxed{0.5}}{",
     ],
 )
