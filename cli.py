@@ -24,7 +24,7 @@ COMMANDS = """usage: python cli.py COMMAND [--config FILE.yaml ...] [--KEY VALUE
 
   em         cold start, rounds of E-step and M-step, held-out figures, new problems
   make       one round of rows: annotate, rationales, rollouts, compose, held_out,
-             label
+             label, self_play, evaluate, distill
   verify     rows in, verdicts out: are answers and programs right?
   fit        train by Lightning: EStepModule, MStepModule, DPOModule or SFTModule
   validate   the loss on other rows

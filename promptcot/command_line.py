@@ -20,6 +20,7 @@ from promptcot.em import EM, run_em
 from promptcot.recipes import (
     Annotate,
     Compose,
+    Distill,
     Evaluate,
     HeldOut,
     LabelProblems,
@@ -39,6 +40,7 @@ RECIPES: dict[str, type[Any]] = {
     "label": LabelProblems,
     "self_play": SelfPlay,
     "evaluate": Evaluate,
+    "distill": Distill,
 }
 ROOMS = ("callbacks", "datamodules", "modules", "promptcot.engines", "torch.optim", "verify")
 """Where the classes that a YAML names live."""

@@ -152,6 +152,19 @@ def corpus_identity(corpus: Corpus) -> dict[str, Any]:
     return settings
 
 
+def read_statements(path: str) -> list[str]:
+    """The statements in a file alone, whatever else its rows hold.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A row has no statement, or there is no row.
+    """
+    found = [_statement(row, place, "") for place, row in read_rows(Corpus(path))]
+    if not found:
+        raise ValueError(f"{path} has no statements: check the file")
+    return found
+
+
 def _rows(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:
     refuse_round(Path(corpus.path))
     if corpus.path == BUNDLED:

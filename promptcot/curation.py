@@ -11,6 +11,20 @@ NGRAM = 13
 """Words in a row that make a new problem a copy (the paper's decontamination length)."""
 
 
+class KnownStatements:
+    """Recognises a statement that repeats a known one: as a whole, or 13 words in a row."""
+
+    def __init__(self, statements: Iterable[str]) -> None:
+        statements = list(statements)
+        self._grams = {gram for known in statements for gram in ngrams(words(known), NGRAM)}
+        self._keys = {statement_key(known) for known in statements}
+
+    def has(self, statement: str) -> bool:
+        """Whether it repeats one, letter case and white space aside."""
+        shared = not self._grams.isdisjoint(ngrams(words(statement), NGRAM))
+        return shared or statement_key(statement) in self._keys
+
+
 class CopyFilter:
     """Recognises a statement that repeats a seed problem or one seen before.
 
@@ -19,16 +33,14 @@ class CopyFilter:
     """
 
     def __init__(self, seeds: Iterable[str]) -> None:
-        seeds = list(seeds)
-        self._grams = {gram for seed in seeds for gram in ngrams(words(seed), NGRAM)}
-        self._seeds = {statement_key(seed) for seed in seeds}
+        self._seeds = KnownStatements(seeds)
         self._seen: set[str] = set()
 
     def reason_to_drop(self, statement: str) -> str | None:
         """Why the statement is a copy; None, and it is remembered, where it is not."""
-        key = statement_key(statement)
-        if key in self._seeds or not self._grams.isdisjoint(ngrams(words(statement), NGRAM)):
+        if self._seeds.has(statement):
             return "copies a seed problem"
+        key = statement_key(statement)
         if key in self._seen:
             return "copies another new problem"
         self._seen.add(key)

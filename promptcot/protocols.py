@@ -69,9 +69,18 @@ class Completion:
 
     text: str
     finished: bool = True
-    """False when the limit of tokens cut it off."""
+    """Whether the model ended it; False when the limit of tokens, or anything else, cut it off."""
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
+    reasoning: str = ""
+    """What a server sent apart from the text; it came before the text."""
+    finish_reason: str = ""
+    """Why it ended, in the engine's word: stop, length, content_filter; empty where none is said.
+    """
+    prompt_tokens: int = 0
+    """Of its request, once however many completions that has; 0 where the engine does not tell."""
+    completion_tokens: int = 0
+    """What was sampled, reasoning and end token included; 0 where the engine does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,10 +72,15 @@ def _taken_apart(text: str) -> tuple[str | None, str]:
     return (thinking, reply) if whole else (None, reply)
 
 
+def in_another_script(statement: str, text: str) -> bool:
+    """Whether a text has Chinese, Japanese or Korean script, and the problem has none."""
+    return bool(_FOREIGN.search(text)) and not _FOREIGN.search(statement)
+
+
 def _reply_flaw(problem: Problem, reply: str) -> SolutionFlaw | None:
     if not reply.strip():
         return SolutionFlaw.NO_REPLY
-    if _FOREIGN.search(reply) and not _FOREIGN.search(problem.statement):
+    if in_another_script(problem.statement, reply):
         return SolutionFlaw.FOREIGN
     if problem.domain is Domain.CODE and "```" not in reply and "~~~" not in reply:
         return SolutionFlaw.NO_CODE

@@ -10,9 +10,9 @@ from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
+from promptcot.fences import LANGUAGES
 from promptcot.records import Domain, Problem, Verdict
 from verify.answers import AnswerVerifier, Judgement, reference_answer
-from verify.completions import LANGUAGES
 from verify.extraction import FORMS
 from verify.judging import Ruling
 from verify.sandbox import is_active

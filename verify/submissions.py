@@ -9,8 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from promptcot.fences import LANGUAGES
 from promptcot.records import Problem
-from verify.completions import LANGUAGES
 from verify.outputs import CHECKER, tolerance
 from verify.sandbox import Limits
 

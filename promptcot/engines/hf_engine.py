@@ -87,11 +87,18 @@ class HFEngine:
                 end,
             )
             for index, rows in zip(batch, decoded, strict=True):
-                yield index, [self._completion(row) for row in rows]
+                yield index, [self._completion(row, len(prompts[index])) for row in rows]
 
-    def _completion(self, row: Decoded) -> Completion:
-        text = str(self.tokenizer.decode(row.tokens, skip_special_tokens=True))
-        return Completion(text, row.finished, tuple(row.tokens), tuple(row.logprobs))
+    def _completion(self, row: Decoded, prompt_tokens: int) -> Completion:
+        return Completion(
+            str(self.tokenizer.decode(row.tokens, skip_special_tokens=True)),
+            row.finished,
+            tuple(row.tokens),
+            tuple(row.logprobs),
+            finish_reason="stop" if row.finished else "length",
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(row.tokens) + row.finished,
+        )
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, SegmentLogprobs]]:
         from promptcot.tokens import encode, fit_example

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from promptcot.protocols import Completion
 
-
-class Answer(NamedTuple):
-    """One choice of a reply."""
-
-    completion: Completion
-    has_reasoning: bool = False
-    """Whether the server sent reasoning apart from the text; the completion is without it."""
+REASONING = ("reasoning_content", "reasoning")
+"""Fields of a message in which servers send reasoning apart from the text."""
 
 
-def read_chat(reply: object) -> list[Answer]:
-    """The answers in a reply of /chat/completions."""
-    return [_read_message(choice) for choice in _choices(reply)]
+def read_chat(reply: object) -> list[Completion]:
+    """The completions in a reply of /chat/completions."""
+    return _counted([_read_message(choice) for choice in _choices(reply)], reply)
 
 
-def read_completions(reply: object) -> list[Answer]:
-    """The answers in a reply of /completions, with tokens where the server gave them."""
-    return [Answer(_read_text(choice)) for choice in _choices(reply)]
+def read_completions(reply: object) -> list[Completion]:
+    """The completions in a reply of /completions, with tokens where the server gave them."""
+    return _counted([_read_text(choice) for choice in _choices(reply)], reply)
 
 
 def read_prompt_logprobs(reply: object, tokens: Sequence[int], start: int) -> list[float] | None:
@@ -53,26 +49,79 @@ def _choices(reply: object) -> list[dict[str, Any]]:
     return choices
 
 
-def _read_message(choice: dict[str, Any]) -> Answer:
+def _counted(completions: list[Completion], reply: object) -> list[Completion]:
+    """With the counts of tokens; ``usage`` adds up the choices, so it tells of one alone."""
+    usage = reply.get("usage") if isinstance(reply, dict) else None
+    counts = usage if isinstance(usage, dict) else {}
+    prompt = _count(counts.get("prompt_tokens"))
+    told = _count(counts.get("completion_tokens")) if len(completions) == 1 else 0
+    return [
+        replace(c, prompt_tokens=prompt, completion_tokens=told or len(c.logprobs))
+        for c in completions
+    ]
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and value > 0 else 0
+
+
+def _read_message(choice: dict[str, Any]) -> Completion:
     message = choice.get("message")
     if not isinstance(message, dict):
         raise ValueError("a choice without message")
-    text = message.get("content")
-    has_reasoning = bool(message.get("reasoning_content") or message.get("reasoning"))
-    if text is None and has_reasoning:
-        text = ""
+    content = message.get("content")
+    text, thoughts = _parts(content) if isinstance(content, list) else (content, "")
+    reasoning = next((message[name] for name in REASONING if message.get(name)), thoughts)
+    if not isinstance(reasoning, str):
+        raise ValueError("a choice whose reasoning is no text")
+    text = _or_empty(text, choice, bool(reasoning))
+    reason = _finish_reason(choice)
+    whole = _whole(reasoning)
+    return Completion(text, reason == "stop", reasoning=whole, finish_reason=reason)
+
+
+def _parts(content: list[Any]) -> tuple[str, str]:
+    """Text and reasoning of a content in parts, as Mistral's server sends it."""
+    if not all(isinstance(part, dict) for part in content):
+        raise ValueError("a choice whose content has parts that are no objects")
+    texts = [part.get("text") for part in content if part.get("type") == "text"]
+    inner = [part.get("thinking") for part in content if part.get("type") == "thinking"]
+    thoughts = [_parts(part)[0] if isinstance(part, list) else part for part in inner]
+    if len(texts) + len(thoughts) < len(content) or not all(
+        isinstance(text, str) for text in (*texts, *thoughts)
+    ):
+        raise ValueError("a choice whose content has parts that are no text")
+    return "".join(map(str, texts)), "".join(map(str, thoughts))
+
+
+def _or_empty(text: object, choice: dict[str, Any], has_reasoning: bool) -> str:
+    """The text; an empty one where there is none, but the choice tells how it ended."""
+    if text is None and (has_reasoning or "finish_reason" in choice):
+        return ""
     if not isinstance(text, str):
         raise ValueError("a choice without text")
-    return Answer(Completion(text, choice.get("finish_reason") == "stop"), has_reasoning)
+    return _whole(text)
+
+
+def _whole(text: str) -> str:
+    """With U+FFFD for each half of a character, which no file can hold."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _finish_reason(choice: dict[str, Any]) -> str:
+    reason = choice.get("finish_reason")
+    return reason if isinstance(reason, str) else ""
 
 
 def _read_text(choice: dict[str, Any]) -> Completion:
-    text = choice.get("text")
-    if not isinstance(text, str):
-        raise ValueError("a choice without text")
-    finished = choice.get("finish_reason") == "stop"
+    text = _or_empty(choice.get("text"), choice, has_reasoning=False)
+    reason = _finish_reason(choice)
+    finished = reason == "stop"
     tokens, logprobs = _sampled(choice)
-    return Completion(text, finished, tokens[:-1] if finished else tokens, logprobs)
+    kept = tokens[:-1] if finished else tokens
+    return Completion(text, finished, kept, logprobs, finish_reason=reason)
 
 
 def _sampled(choice: dict[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...]]:

@@ -57,7 +57,15 @@ class ScriptedEngine:
         finished = len(text) < max_tokens
         kept = text if finished else text[:max_tokens]
         tokens = tuple(map(ord, kept))
-        return Completion(kept, finished, tokens, (self.logprob,) * (len(tokens) + finished))
+        count = len(tokens) + finished
+        return Completion(
+            kept,
+            finished,
+            tokens,
+            (self.logprob,) * count,
+            finish_reason="stop" if finished else "length",
+            completion_tokens=count,
+        )
 
 
 def _length(piece: Piece) -> int:

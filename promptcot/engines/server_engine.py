@@ -13,7 +13,7 @@ from promptcot import tokens
 from promptcot.chunks import chunks
 from promptcot.engines.background import from_thread
 from promptcot.engines.patient_client import EnvironmentKey, PatientClient, check_base_url
-from promptcot.engines.replies import Answer, read_chat, read_completions, read_prompt_logprobs
+from promptcot.engines.replies import read_chat, read_completions, read_prompt_logprobs
 from promptcot.engines.retries import Patience
 from promptcot.engines.server_weights import ServedWeights
 from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
@@ -104,8 +104,6 @@ class ServerEngine:
         self.tokenizer = _load_tokenizer(tokenizer) if tokenizer else None
         self.extra_body = extra_body or {}
         self.max_model_len = max_model_len
-        self.num_reasoning = 0
-        """Completions whose reasoning the server sent apart, so that it is not in their text."""
         self._served = ServedWeights(self.base_url, self.key, timeout_s)
         self._adapter = ""
         if reloads:
@@ -176,17 +174,16 @@ class ServerEngine:
         return from_thread(produce)
 
     async def _complete(
-        self, post: Post[list[Answer]], request: Request, sampling: Sampling
+        self, post: Post[list[Completion]], request: Request, sampling: Sampling
     ) -> list[Completion]:
         path = "/chat/completions" if self.chat else "/completions"
         read = read_chat if self.chat else read_completions
-        answers: list[Answer] = []
-        while missing := sampling.n - len(answers):  # some servers ignore n
+        found: list[Completion] = []
+        while missing := sampling.n - len(found):  # some servers ignore n
             # vLLM seeds choice k of a request with seed + k.
-            body = self._body(request.prompt, request.seed + len(answers), missing, sampling)
-            answers += (await post(path, body, read))[:missing]
-        self._note_reasoning(sum(answer.has_reasoning for answer in answers))
-        return [answer.completion for answer in answers]
+            body = self._body(request.prompt, request.seed + len(found), missing, sampling)
+            found += (await post(path, body, read))[:missing]
+        return found
 
     def _body(self, prompt: str, seed: int, n: int, sampling: Sampling) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -209,15 +206,6 @@ class ServerEngine:
         if self.tokenizer is None:
             return prompt
         return list(tokens.encode_prompt(self.tokenizer, prompt))
-
-    def _note_reasoning(self, count: int) -> None:
-        if count and not self.num_reasoning:
-            logger.warning(
-                "%s sends reasoning apart from the text, and completions are without it: "
-                "serve the model without a reasoning parser to have it in the text",
-                self.base_url,
-            )
-        self.num_reasoning += count
 
     async def _score(
         self,

@@ -146,14 +146,23 @@ class Generation:
         )
 
     def value(self, index: int, output: RequestOutput) -> list[Completion]:
-        return [self._completion(sampled) for sampled in output.outputs]
+        length = len(self.sequences[index])
+        return [self._completion(sampled, length) for sampled in output.outputs]
 
-    def _completion(self, sampled: CompletionOutput) -> Completion:
+    def _completion(self, sampled: CompletionOutput, prompt_tokens: int) -> Completion:
         finished = sampled.finish_reason == "stop"
         tokens = list(sampled.token_ids)[: -1 if finished else None]
         text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         logprobs = _of_actual_tokens(sampled.logprobs)
-        return Completion(text, finished, tuple(tokens), tuple(logprobs))
+        return Completion(
+            text,
+            finished,
+            tuple(tokens),
+            tuple(logprobs),
+            finish_reason=sampled.finish_reason or "",
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(sampled.token_ids),
+        )
 
 
 class Scoring:

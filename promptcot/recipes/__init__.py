@@ -2,6 +2,7 @@
 
 from promptcot.recipes.annotate import Annotate
 from promptcot.recipes.compose import Compose
+from promptcot.recipes.distill import Distill
 from promptcot.recipes.evaluate import Evaluate
 from promptcot.recipes.held_out import HeldOut
 from promptcot.recipes.label import LabelProblems
@@ -13,6 +14,7 @@ from promptcot.recipes.self_play import SelfPlay
 __all__ = [
     "Annotate",
     "Compose",
+    "Distill",
     "Evaluate",
     "HeldOut",
     "LabelProblems",

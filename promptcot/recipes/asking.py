@@ -6,6 +6,7 @@ hold is left out, counted and named; nothing is ever cut.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,10 +34,17 @@ LONG_PROMPT = "prompt too long for the model's context"
 LONG_TARGET = "scored sequence too long for the model's context"
 
 R = TypeVar("R", Request, ScoreRequest)
-Keep = Literal["text", "tokens", "logprobs"]
-"""How much of a completion is kept: the text; with token ids; with their log-probabilities, too."""
+Keep = Literal["text", "tokens", "logprobs", "account"]
+"""How much of a completion is kept: the text; with token ids; with their log-probabilities, too; or
+the text with all that tells of its making: reasoning sent apart, why it ended, counts of tokens."""
 LazyEngine = Callable[[], Engine]
 """Gives the engine, opened at the first call."""
+ACCOUNT = ("reasoning", "finish_reason", "prompt_tokens", "completion_tokens")
+LOST_REASONING = (
+    "the server sends reasoning apart from the text, and completions are without it: "
+    "serve the model without a reasoning parser to have it in the text"
+)
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -75,11 +83,16 @@ def complete(
 ) -> dict[str, list[Completion]]:
     """The completions of each request by its key; those too long are dropped from the round.
 
-    Token ids take about twice the room of the text, log-probabilities several times.
+    Token ids take about twice the room of the text, log-probabilities several times. Reasoning that
+    a server sends apart is left out, and the log says so, unless the account is kept.
     """
 
     def answers(asked: Sequence[Request]) -> Iterator[tuple[int, Row]]:
+        is_lost = False
         for index, completions in engine().generate(asked, sampling):
+            if keep != "account" and not is_lost and any(c.reasoning for c in completions):
+                is_lost = True
+                log.warning(LOST_REASONING)
             yield index, {"completions": [_row(c, keep) for c in completions]}
 
     rows = _ask(making, stage, engine, requests, sampling.max_tokens, answers)
@@ -154,13 +167,19 @@ def _whole_groups(keys: Sequence[str], engine: Engine, done: set[str]) -> list[s
 
 
 def _row(completion: Completion, keep: Keep) -> Row:
-    tokens = completion.tokens if keep != "text" else ()
-    logprobs = completion.logprobs if keep == "logprobs" else ()
-    return asdict(Completion(completion.text, completion.finished, tokens, logprobs))
+    row: Row = {"text": completion.text, "finished": completion.finished}
+    if keep == "account":
+        told = {name: getattr(completion, name) for name in ACCOUNT}
+        return row | {name: value for name, value in told.items() if value}
+    row["tokens"] = completion.tokens if keep != "text" else ()
+    row["logprobs"] = completion.logprobs if keep == "logprobs" else ()
+    return row
 
 
 def _completion(row: Mapping[str, Any]) -> Completion:
-    return Completion(row["text"], row["finished"], tuple(row["tokens"]), tuple(row["logprobs"]))
+    tokens, logprobs = tuple(row.get("tokens", ())), tuple(row.get("logprobs", ()))
+    told = {name: row[name] for name in ACCOUNT if name in row}
+    return Completion(row["text"], row["finished"], tokens, logprobs, **told)
 
 
 def patience_s() -> float:

@@ -13,7 +13,7 @@ import yaml
 
 from promptcot.command_line import Parser, make_command
 from promptcot.configs import to_config
-from promptcot.corpora import Columns, Corpus
+from promptcot.corpora import SAMPLE_DATA, Columns, Corpus
 from promptcot.engines import (
     AutoEngine,
     HFEngine,
@@ -24,8 +24,9 @@ from promptcot.engines import (
 )
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import Sampling
-from promptcot.recipes import Annotate, Compose, HeldOut, LabelProblems, Rationales
+from promptcot.recipes import Annotate, Compose, Distill, HeldOut, LabelProblems, Rationales
 from promptcot.store import open_round, read_manifest
+from promptcot.traces import TraceFilter
 from verify import ByDomain, MajorityVote
 
 FORMAT = PromptFormat(rationale_tags=("<z>", "</z>"), problem_tags=("[", "</x>"))
@@ -36,6 +37,7 @@ SERVER = partial(
     timeout_s=30.0,
     extra_body={"top_k": 20, "min_p": None, "stop": ["</x>"]},
 )
+BENCHMARK = str(SAMPLE_DATA / "math_a.jsonl")
 RECIPES = {
     "rationales": [
         Rationales("q", "p"),
@@ -57,6 +59,11 @@ RECIPES = {
         Compose("p", engine=SERVER, num_sets=3, num_concepts=2),
     ],
     "held_out": [HeldOut("q", "p", engine=partial(HFEngine, device="cpu"), num_samples=1)],
+    "distill": [
+        Distill("openai/gpt-oss-120b"),
+        Distill("t", engine=SERVER, verifier=ByDomain, filters=TraceFilter(max_repeated=None)),
+        Distill("t", verifier=partial(ByDomain, num_workers=2), decontaminate=(BENCHMARK,)),
+    ],
     "label": [
         LabelProblems("30", MajorityVote, engine=partial(AutoEngine, chat=True)),
         LabelProblems("m", partial(MajorityVote, quorum=0.6, forms=["boxed"]), engine=SERVER),

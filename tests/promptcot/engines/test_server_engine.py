@@ -36,8 +36,9 @@ from promptcot.engines.hf_engine import HFEngine
 from promptcot.engines.patient_client import check_base_url, is_loopback
 from promptcot.engines.server_engine import ServerEngine
 from promptcot.protocols import Completion, Engine, Request, Sampling, ScoreRequest, Target
-from promptcot.recipes import Annotate
+from promptcot.recipes import Annotate, Distill
 from promptcot.store import open_round, read_manifest, read_round
+from promptcot.traces import TraceFilter
 
 KEY = 'sk-never/"shown"-0123456789'
 KEY_PARTS = ["sk-never", "shown", "0123456789"]
@@ -271,15 +272,13 @@ def test_missing_choices_are_asked_for_with_other_seeds(given: int):
     assert [call.body["seed"] for call in server.calls] == list(range(0, 5, given))
 
 
-def test_reasoning_apart_is_counted_and_said_once(caplog: pytest.LogCaptureFixture):
+def test_reasoning_apart_and_the_account_come_with_the_text():
     message = {"content": "x", "reasoning_content": "hm"}
-    reply = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    usage = {"prompt_tokens": 5, "completion_tokens": 3}
+    reply = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
     with served(lambda call: call.send(200, reply)) as server:
-        subject = engine(server)
-        results = list(subject.generate([Request("a"), Request("b")], Sampling()))
-    assert [completions[0].text for _, completions in results] == ["x", "x"]
-    assert subject.num_reasoning == 2
-    assert caplog.text.count("reasoning apart") == 1
+        [(_, completions)] = generate(server, ["a"])
+    assert completions == [Completion("x", True, (), (), "hm", "stop", 5, 3)]
 
 
 def test_text_mode_asks_for_tokens_and_for_the_models_own_distribution():
@@ -291,7 +290,9 @@ def test_text_mode_asks_for_tokens_and_for_the_models_own_distribution():
     }
     with served(lambda call: call.send(200, {"choices": [choice]})) as server:
         results = generate(server, ["a"], chat=False)
-    assert results == [(0, [Completion(" b c", True, (5, 6), (-1.0, -0.5, -0.25))])]
+    [(_, [completion])] = results
+    assert (completion.text, completion.finished) == (" b c", True)
+    assert (completion.tokens, completion.logprobs) == ((5, 6), (-1.0, -0.5, -0.25))
     body = server.calls[0].body
     assert server.calls[0].path == "/v1/completions"
     assert body["prompt"] == "a"
@@ -1022,6 +1023,34 @@ def test_a_served_teacher_annotates_and_every_problem_is_accounted_for(
     assert manifest["rows"].get("rows", 0) + sum(manifest["dropped"].values()) == len(statements)
     for row in read_round(tmp_path / "r", "concepts"):
         assert len(row["completions"]) == 4
+
+
+@needs_vllm
+@pytest.mark.vllm
+def test_a_served_teachers_traces_have_their_ends_and_tokens(vllm_url: str, tmp_path: Path):
+    problems = tmp_path / "problems.jsonl"
+    statements = ["What is 2 + 2?", "How many primes are below 10?", "Name three numbers."]
+    problems.write_text("".join(json.dumps({"statement": text}) + "\n" for text in statements))
+    recipe = Distill(
+        "tiny",
+        Corpus(str(problems)),
+        Sampling(n=2, temperature=0.7, max_tokens=40),
+        partial(ServerEngine, base_url=vllm_url),
+        filters=TraceFilter(boxed=False, loops=True, max_repeated=None),
+    )
+    with open_round(tmp_path / "r", recipe.settings()) as making:
+        assert making is not None
+        recipe.make(making)  # not make_round: none may end within so few tokens
+    replies = [row["completions"][0] for row in read_round(tmp_path / "r", "replies")]
+    assert len(replies) == 6
+    for reply in replies:
+        assert reply["prompt_tokens"] > 10
+        assert 0 < reply["completion_tokens"] <= 40
+        assert reply["finished"] or reply["completion_tokens"] == 40
+        assert reply["finish_reason"] == ("stop" if reply["finished"] else "length")
+    manifest = read_manifest(tmp_path / "r")
+    assert manifest["rows"].get("rows", 0) + sum(manifest["dropped"].values()) == 6
+    assert manifest["figures"]["tokens_untold"] == 0
 
 
 @needs_vllm

@@ -166,6 +166,10 @@ def test_the_end_token_is_scored_but_neither_in_the_tokens_nor_in_the_text(engin
     assert len(answered.logprobs) == len(answered.tokens) + 1
     assert not cut.finished
     assert len(cut.logprobs) == len(cut.tokens) == 16
+    assert (answered.finish_reason, cut.finish_reason) == ("stop", "length")
+    assert answered.completion_tokens == len(answered.logprobs)
+    assert cut.completion_tokens == 16
+    assert cut.prompt_tokens == len(tokenizer("The capital of France is")["input_ids"])
 
 
 @vllm

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -286,3 +287,23 @@ def test_the_order_of_the_problems_changes_no_sample(recipe, write_corpus, tmp_p
     corpus = write_corpus(ROWS[::-1], "reversed")
     make_round(recipe(engine=engine, corpus=corpus), tmp_path / "b")
     assert read_round(tmp_path / "a") == read_round(tmp_path / "b")[::-1]
+
+
+class Apart(ScriptedEngine):
+    """Sends its reasoning apart."""
+
+    def generate(self, requests, sampling):
+        for index, completions in super().generate(requests, sampling):
+            yield index, [replace(c, reasoning="hm", prompt_tokens=7) for c in completions]
+
+
+def test_reasoning_apart_is_said_once_to_be_lost_and_rows_do_not_grow(
+    write_corpus, tmp_path, caplog
+):
+    recipe = Annotate(write_corpus(ROWS), "teacher", partial(Apart, replies=("no",)))
+    make_round(recipe, tmp_path / "r")
+    assert caplog.text.count("reasoning apart") == 1
+    fields = {
+        tuple(c) for row in read_round(tmp_path / "r", "rationales") for c in row["completions"]
+    }
+    assert fields == {("text", "finished", "tokens", "logprobs")}

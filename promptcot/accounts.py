@@ -1,0 +1,69 @@
+"""What a teacher's completions took: tokens, ends, costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from promptcot.protocols import Completion
+
+UNTOLD = "not told"
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True)  # no slots: jsonargparse reads a default by vars()
+class Prices:
+    """Of a million tokens each, in any currency. Both 0: no cost is told.
+
+    Args:
+        prompt: Of prompts.
+        completion: Of completions, reasoning included.
+    """
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.prompt < 0 or self.completion < 0:
+            raise ValueError(
+                f"prices prompt={self.prompt}, completion={self.completion}: a price is 0 or more"
+            )
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """In the currency of the prices."""
+        prompts, completions = self.prompt * prompt_tokens, self.completion * completion_tokens
+        return (prompts + completions) / MILLION
+
+
+def usage_figures(completions: Sequence[Completion], kept: int, prices: Prices) -> dict[str, Any]:
+    """Sums over the completions of requests that have one each.
+
+    Args:
+        completions: All that came, kept or not: all are paid.
+        kept: How many of them are kept.
+        prices: Of tokens.
+    """
+    prompt_tokens = sum(completion.prompt_tokens for completion in completions)
+    lengths = [c.completion_tokens for c in completions if c.completion_tokens]
+    figures: dict[str, Any] = {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": sum(lengths),
+        "tokens_untold": len(completions) - len(lengths),
+        "finish_reasons": counted(c.finish_reason[:40] or UNTOLD for c in completions),
+    }
+    if lengths:
+        figures["mean_tokens"] = fmean(lengths)
+    if prices != Prices():
+        cost = prices.cost(prompt_tokens, sum(lengths))
+        figures["cost"] = cost
+        if kept:
+            figures["cost_per_trace"] = cost / kept
+    return figures
+
+
+def counted(names: Iterable[str]) -> Mapping[str, int]:
+    """How often each came, in order of the names."""
+    return dict(sorted(Counter(names).items()))

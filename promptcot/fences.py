@@ -1,0 +1,29 @@
+"""Fenced blocks of code in what a model wrote."""
+
+from __future__ import annotations
+
+import re
+
+LANGUAGES = {
+    "python": ("python", "python3", "py", "py3"),
+    "cpp": ("cpp", "c++", "cc", "cxx", "c", "cpp17", "cpp20"),
+}
+"""Languages of programs, and how the fences of code blocks name them."""
+_FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([\w+#.-]*)")
+
+
+def fenced_blocks(text: str) -> tuple[list[tuple[str, str]], bool]:
+    """Fenced blocks as (language in lower case, text), and whether the last is not closed."""
+    blocks: list[tuple[str, str]] = []
+    fence, indent, name, lines = "", "", "", list[str]()
+    for line in text.splitlines(keepends=True):
+        match = _FENCE.match(line)
+        if not fence:
+            if match:
+                indent, fence, name, lines = match[1], match[2], match[3].lower(), []
+        elif match and match[2].startswith(fence) and not line.strip().strip(fence[0]):
+            blocks.append((name, "".join(lines)))
+            fence = ""
+        else:
+            lines.append(line.removeprefix(indent))
+    return blocks, bool(fence)
