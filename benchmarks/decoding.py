@@ -1,6 +1,6 @@
 """Tokens a second of the transformers engine, sampling on this machine.
 
-python benchmarks/decoding.py models/smollm2-135m-instruct
+PYTHONPATH=. python benchmarks/decoding.py models/smollm2-135m-instruct
 """
 # ruff: noqa: T201 -- what it measures goes to the terminal.
 

@@ -1,7 +1,7 @@
 """Distillation on a small scale: what does a student learn from a teacher's traces?
 
-    python benchmarks/distillation.py run        # goes on where it was
-    python benchmarks/distillation.py collect    # JSON of all figures
+    PYTHONPATH=. python benchmarks/distillation.py run        # goes on where it was
+    PYTHONPATH=. python benchmarks/distillation.py collect    # JSON of all figures
 
 The problems of self-play (``self_play_problems``), of which the student solves next to none; a
 program as the teacher (``distillation_teacher``), behind the same protocol as any other;

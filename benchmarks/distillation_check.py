@@ -1,6 +1,7 @@
 """Is an exported folder what was trained? Trainer, transformers and vLLM on the same prompts.
 
-    python benchmarks/distillation_check.py runs/distillation/full --prompts held_out.jsonl --vllm
+    PYTHONPATH=. python benchmarks/distillation_check.py runs/distillation/full --vllm \
+        --prompts runs/distillation/problems/held_out.jsonl
 
 ``ScoreAtEnd`` writes what the trainer makes of its first rows when the fit is over; here plain
 transformers scores them again from the folder, in float32, and writes greedy text, with which that

@@ -1,6 +1,6 @@
 """A program as the teacher: an OpenAI-compatible server that knows the solutions by heart.
 
-    python benchmarks/distillation_teacher.py runs/distillation/answers.jsonl --port 8123
+    PYTHONPATH=. python benchmarks/distillation_teacher.py answers.jsonl --port 8123
 
 It thinks in the steps of the programmed solution and replies with the box. One in three of its
 answers comes with think tags, one with harmony's channels, one with its thoughts in a field of

@@ -1,9 +1,9 @@
 """Self-play on a small scale: does a policy learn from its own verified solutions?
 
-    python benchmarks/self_play.py prepare      # problems, warm-up models
-    python benchmarks/self_play.py run          # goes on where it was
-    python benchmarks/self_play.py collect      # JSON, and the figure with matplotlib
-    python benchmarks/self_play_recount.py runs/self_play_figure/seed-*
+    PYTHONPATH=. python benchmarks/self_play.py prepare      # problems, warm-up models
+    PYTHONPATH=. python benchmarks/self_play.py run          # goes on where it was
+    PYTHONPATH=. python benchmarks/self_play.py collect      # JSON, and the figure with matplotlib
+    PYTHONPATH=. python benchmarks/self_play_recount.py runs/self_play_figure/seed-*
 
 Programmed word problems (``self_play_problems``); a short warm-up by supervised fine-tuning on
 programmed solutions of problems of their own; then rounds of self-play in one fit each:

@@ -1,6 +1,6 @@
 """Word problems in whole numbers with programmed solutions, for the self-play experiment.
 
-    python benchmarks/self_play_problems.py --folder runs/self_play/problems
+    PYTHONPATH=. python benchmarks/self_play_problems.py --folder runs/self_play/problems
 
 Fifteen templates of levels 1 to 5, drawn with a fixed seed. A problem is named by its template and
 its numbers, and no two problems share a name, so the parts have neither a statement nor a

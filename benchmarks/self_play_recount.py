@@ -1,6 +1,6 @@
 """Counts again which solutions of stored rounds and evaluations are right, by other code.
 
-    python benchmarks/self_play_recount.py --problems problems/train.jsonl FOLDER ...
+    PYTHONPATH=. python benchmarks/self_play_recount.py --problems problems/train.jsonl FOLDER ...
 
 It shares nothing with the verifier whose verdicts it checks: the last boxed answer of a solution
 that ended by itself is compared with the reference as a number, else as a formula. A folder is one
