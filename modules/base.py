@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -16,26 +17,20 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.utils import clip_grads_with_norm_
 from torchmetrics import MeanMetric
 
+from modules import gradients, zero
 from modules.adapters import LoRA, adapt, is_adapted, load_base, trained
-from modules.gradients import (
-    SkippedSteps,
-    drop_gradients,
-    gradient_norm,
-    parameters_of,
-    searches_scale,
-)
+from modules.gradients import SkippedSteps
 from modules.parameter_groups import parameter_groups
 from modules.schedules import Schedule, check_end, keep_peaks, progress, set_rates
 from modules.step_means import StepMeans
 from modules.strategies import shard
-from modules.zero import check_base, divide_once, prepare, sliced_loading, whole_parameters
 from promptcot.batches import TokenBatch
 from promptcot.likelihood import TargetLogprobs, by_segment
 from promptcot.protocols import SegmentLogprobs
 from promptcot.weights import check_weights
 
-SKIPPED = "skipped_steps"
-"""Name of their counts in a checkpoint and in the logs."""
+SKIPPED = "steps_without_finite_gradient"
+"""Name of their counts in a checkpoint; DeepSpeed has a ``skipped_steps`` of its own there."""
 
 
 class LMModule(LightningModule):
@@ -88,17 +83,17 @@ class LMModule(LightningModule):
         check_weights(self.weights)
         if stage == "fit" and self.schedule is not None:
             check_end(self.trainer)
-        prepare(self.trainer.strategy)
+        zero.prepare(self.trainer.strategy)
         if self.adapter is not None:
-            check_base(self.trainer.strategy, self.adapter.base)
+            zero.check_base(self.trainer.strategy, self.adapter.base)
 
     def configure_model(self) -> None:
         if hasattr(self, "policy"):  # Lightning calls this hook once per stage
             return
         strategy = self.trainer.strategy
-        with sliced_loading(strategy):
+        with zero.sliced_loading(strategy):
             lm = load_base(self.weights, self.adapter, str(self.trainer.precision))
-        with whole_parameters(strategy):
+        with zero.whole_parameters(strategy):
             lm = adapt(lm, self.weights, self.adapter)
         if self.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
@@ -115,10 +110,11 @@ class LMModule(LightningModule):
         checkpoint[SKIPPED] = self.skipped_steps.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.skipped_steps.load_state_dict(checkpoint[SKIPPED])
+        if SKIPPED in checkpoint:  # weights to be validated may come from elsewhere
+            self.skipped_steps.load_state_dict(checkpoint[SKIPPED])
 
     def on_train_start(self) -> None:
-        divide_once(self.trainer.strategy)
+        zero.divide_once(self.trainer.strategy)
 
     def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
         # dropout, where there is any, draws the same whether or not the fit was interrupted
@@ -139,18 +135,25 @@ class LMModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip or skip, by the gradient of a whole step. DeepSpeed's engine clips on its own."""
+        """Clip or skip, by the gradient of a whole step. DeepSpeed's engine does so on its own."""
         if isinstance(self.trainer.strategy, DeepSpeedStrategy):
             return
-        parameters = parameters_of(optimizer)
-        norm = gradient_norm(parameters)
-        by_scaler = searches_scale(self.trainer)
-        if self._is_skipped(norm, by_scaler):
-            drop_gradients(parameters)
-        elif by_scaler or gradient_clip_algorithm == "value":
+        parameters = gradients.parameters_of(optimizer)
+        norm = gradients.total_norm(parameters)
+        if self._is_skipped(norm):
+            gradients.drop(parameters)
+        elif gradient_clip_algorithm == "value" or gradients.searches_scale(self.trainer):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif gradient_clip_val:
             clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        strategy = self.trainer.strategy
+        step = partial(super().optimizer_step, *args, **kwargs)
+        if not isinstance(strategy, DeepSpeedStrategy):
+            step()
+        elif (norm := zero.step_norm(strategy, step)) is not None:
+            self._is_skipped(norm)
 
     def nll(self, batch: TokenBatch) -> Tensor:
         """Negative log-probability of each target token in nats, [N] float32."""
@@ -194,18 +197,13 @@ class LMModule(LightningModule):
         """Log-probabilities of each sequence's target tokens in nats, by segment."""
         return by_segment(-self.nll(batch), batch)
 
-    def _is_skipped(self, norm: Tensor | float, expected: bool) -> bool:
-        """Log a step's gradient, and whether it leaves all as it is. Waits for the device once.
-
-        Args:
-            norm: Before clipping, the same on every rank.
-            expected: Not to be finite now and then.
-        """
+    def _is_skipped(self, norm: Tensor | float) -> bool:
+        """Log a gradient's norm, and whether its step is to be skipped. Waits for the device."""
         self.log(f"{self.name}/grad_norm", norm)
-        if expected:
+        if gradients.searches_scale(self.trainer):
             return False
         skipped = self.skipped_steps.count(float(norm), self.trainer.global_step)
-        self.log(f"{self.name}/{SKIPPED}", float(self.skipped_steps.total))
+        self.log(f"{self.name}/skipped_steps", float(self.skipped_steps.total))
         return skipped
 
     def _log_held_out(self, quantity: str, batch: TokenBatch) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -50,8 +51,8 @@ class SkippedSteps:
         self.total += 1
         if self.in_row >= self.limit:
             raise RuntimeError(
-                f"step {step}: the gradient's norm is {norm}, for step number {self.in_row} in a "
-                f"row (max_skipped={self.limit}; {self.total} of the fit's steps were skipped): "
+                f"step {step}: the gradient's norm is {norm}, not finite for {self.in_row} steps "
+                f"in a row now (max_skipped={self.limit}; {self.total} of the fit's steps in all): "
                 "lower the optimizer's lr, set trainer.gradient_clip_val (1.0 is usual), and look "
                 "at the rows of these steps"
             )
@@ -73,7 +74,7 @@ def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+def total_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Euclidean norm of all gradients together, a scalar that is the same on every rank.
 
     DDP's gradients are equal on all ranks; of sharded ones every rank must call this.
@@ -82,7 +83,7 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
-def drop_gradients(parameters: Sequence[nn.Parameter]) -> None:
+def drop(parameters: Sequence[nn.Parameter]) -> None:
     """Leave an optimizer nothing to step by: it changes no weight, no moment and no count."""
     for parameter in parameters:
         parameter.grad = None
@@ -90,4 +91,6 @@ def drop_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 def searches_scale(trainer: Trainer) -> bool:
     """Whether gradients that are not finite are expected: float16 seeks its loss's scale so."""
+    if isinstance(trainer.strategy, DeepSpeedStrategy):
+        return bool(trainer.strategy.deepspeed_engine.fp16_enabled())
     return getattr(trainer.precision_plugin, "scaler", None) is not None

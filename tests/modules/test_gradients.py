@@ -9,9 +9,11 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
 from quiet_fit import fit
+from spoilt_fit import Spoilt
 from torch import nn
 from torch.testing import assert_close
 
+import cli
 from callbacks import SaveProgress
 from datamodules import ComposeDataModule
 from modules import MStepModule
@@ -40,21 +42,8 @@ def data(weights, corpus, batch_size=1):
     return ComposeDataModule(str(weights), corpus, batch_size=batch_size)
 
 
-class Spoilt(MStepModule):
-    """Some steps' losses are multiplied."""
-
-    by = math.nan
-    steps: tuple[int, ...] = ()
-
-    def training_step(self, batch, batch_idx):
-        loss = super().training_step(batch, batch_idx)
-        return loss * self.by if self.trainer.global_step in self.steps else loss
-
-
-def spoilt(weights, *steps, by=math.nan, **settings):
-    module = Spoilt(str(weights), ADAMW, **settings)
-    module.steps, module.by = steps, by
-    return module
+def spoilt(weights, *steps, by=math.nan):
+    return Spoilt(str(weights), ADAMW, steps, by)
 
 
 class Watch(Callback):
@@ -160,10 +149,13 @@ def test_a_step_without_a_finite_gradient_is_as_if_it_had_not_been(tiny_model, c
 def test_three_steps_in_a_row_stop_the_fit(tiny_model, corpus, tmp_path, algorithm):
     module = spoilt(tiny_model, 0, 2, 3, 4, by=math.inf)
     said = (
-        r"step 4: the gradient's norm is nan, for step number 3 in a row \(max_skipped=3; 4 of the "
-        r"fit's steps were skipped\): lower the optimizer's lr, set trainer\.gradient_clip_val"
+        r"step 4: the gradient's norm is nan, not finite for 3 steps in a row now \(max_skipped=3; "
+        r"4 of the fit's steps in all\): lower the optimizer's lr, set trainer\.gradient_clip_val"
     )
-    with pytest.warns(UserWarning, match="is skipped"), pytest.raises(RuntimeError, match=said):
+    with (
+        pytest.warns(UserWarning, match="is skipped"),
+        pytest.raises(RuntimeError, match=said) as end,
+    ):
         fit(
             module,
             data(tiny_model, corpus),
@@ -171,6 +163,7 @@ def test_three_steps_in_a_row_stop_the_fit(tiny_model, corpus, tmp_path, algorit
             gradient_clip_val=1.0,
             gradient_clip_algorithm=algorithm,
         )
+    assert cli.is_users(end.value)  # so it ends with the sentence and status 2
     assert all(p.isfinite().all() for p in module.parameters())
 
 
@@ -185,7 +178,9 @@ def test_a_fit_killed_between_two_such_steps_stops_at_the_same_one(tiny_model, c
 
     with pytest.raises(KeyError, match="killed"):
         run(kill_at=4)
-    with pytest.raises(RuntimeError, match=r"step 5: .* 3 in a row \(max_skipped=3; 4 of the"):
+    with pytest.raises(
+        RuntimeError, match=r"step 5: .* 3 steps in a row now \(max_skipped=3; 4 of"
+    ):
         run()
 
 

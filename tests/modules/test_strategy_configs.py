@@ -57,3 +57,14 @@ def test_a_four_bit_base_is_refused_where_it_would_be_sliced():
         check_base(CPUDeepSpeed(stage=3), "nf4")
     check_base(CPUDeepSpeed(stage=3), "bfloat16")
     check_base(CPUDeepSpeed(stage=2), "nf4")
+
+
+def test_the_stage_that_shares_nothing_is_refused():
+    pytest.importorskip("deepspeed")
+    from cpu_deepspeed import CPUDeepSpeed
+
+    from modules.zero import prepare
+
+    with pytest.raises(ValueError, match=r"stage 0 shares nothing out.* --trainer\.strategy ddp"):
+        prepare(CPUDeepSpeed(stage=0))
+    prepare(CPUDeepSpeed(stage=1))
