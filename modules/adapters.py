@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from promptcot.adapters import base_of, is_adapter
+from promptcot.adapters import adapter_settings, base_of, is_adapter
 from promptcot.likelihood import load_causal_lm
 
 FOUR_BIT: Literal["nf4"] = "nf4"
@@ -113,6 +113,13 @@ def adapt(lm: PreTrainedModel, weights: str, lora: LoRA | None) -> PreTrainedMod
 def is_adapted(lm: nn.Module) -> bool:
     """Whether a model has an adapter, and only that is trained."""
     return hasattr(lm, "peft_config")
+
+
+def is_dora(weights: str, lora: LoRA | None) -> bool:
+    """Whether what is trained is a DoRA, new or gone on with."""
+    if is_adapter(weights):
+        return bool(adapter_settings(weights).get("use_dora"))
+    return lora is not None and lora.dora
 
 
 def trained(module: nn.Module) -> set[str]:

@@ -84,8 +84,7 @@ class LMModule(LightningModule):
         if stage == "fit" and self.schedule is not None:
             check_end(self.trainer)
         zero.prepare(self.trainer.strategy)
-        if self.adapter is not None:
-            zero.check_base(self.trainer.strategy, self.adapter.base)
+        zero.check_adapter(self.trainer.strategy, self.weights, self.adapter)
 
     def configure_model(self) -> None:
         if hasattr(self, "policy"):  # Lightning calls this hook once per stage

@@ -15,6 +15,8 @@ import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
 from torch import Tensor, nn
 
+from modules.adapters import LoRA, is_dora
+
 
 def prepare(strategy: Strategy) -> None:
     """Settings that Lightning's configuration leaves open. Called before the model is built.
@@ -37,20 +39,29 @@ def prepare(strategy: Strategy) -> None:
     strategy.config.setdefault("zero_force_ds_cpu_optimizer", False)
 
 
-def check_base(strategy: Strategy, base: str) -> None:
-    """Refuse what would train on noise without a word.
+def check_adapter(strategy: Strategy, weights: str, lora: LoRA | None) -> None:
+    """Refuse what would train on noise without a word, or fail with a tensor's shape.
 
     Args:
         strategy: Of the trainer.
-        base: What an adapter's frozen weights are kept in.
+        weights: Of a model, or an adapter that is trained on.
+        lora: How an adapter is trained.
 
     Raises:
-        ValueError: Four-bit weights would be sliced, which leaves their scales behind.
+        ValueError: Four-bit weights would be sliced, which leaves their scales behind; or DoRA
+            would look at weights that are sliced.
     """
-    if base == "nf4" and _slices(strategy):
+    if not _slices(strategy):
+        return
+    if lora is not None and lora.base == "nf4":
         raise ValueError(
             "DeepSpeed's stage 3 cannot slice a base model of four bits (adapter.base=nf4): "
             "use --trainer.strategy fsdp2 or deepspeed_stage_2, or --model.adapter.base bfloat16"
+        )
+    if is_dora(weights, lora):
+        raise ValueError(
+            "DoRA measures whole matrices, and DeepSpeed's stage 3 has slices of them "
+            "(adapter.dora=true): use --trainer.strategy fsdp2 or deepspeed_stage_2, or a LoRA"
         )
 
 
