@@ -39,6 +39,7 @@ EXPECTED_WARNINGS = (
     r"Total length of .tuple. across ranks is zero",  # a fit may go without held-out rows
     r".*number of training batches.*is smaller than the logging interval",
     r".*isinstance.treespec",  # Lightning's own use of torch
+    r"Since DeepSpeed handles gradient clipping internally",  # and nobody else has to
 )
 """Lightning's, about what is meant to be as it is."""
 QUIET_LOGGERS = ("lightning.pytorch", "lightning.fabric")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrateg
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from modules.adapters import is_adapted
+from modules.base import LMModule
+from modules.merging import merged
 from modules.zero import trained_parameters
 from promptcot.adapters import tokenizer_folder
 
@@ -25,15 +28,29 @@ class ExportWeights(Callback):
     The weights are float32, as trained: rounded to bfloat16 between two fits, the small steps
     of the method's learning rates would be lost. An engine may load them in any precision.
 
+    An adapter is written as PEFT does, without its base. Where it is to be served by what knows no
+    adapters of its kind, as vLLM no DoRA, it can be merged.
+
     Args:
         name: Of the folder.
+        merge: Write base and adapter as one whole model, that loads like any other; the adapter
+            alone then lies beside it in ``<name>-adapter``. Takes four bytes a parameter of the
+            host's memory. Without an adapter it changes nothing.
     """
 
-    def __init__(self, name: str = "weights") -> None:
+    def __init__(self, name: str = "weights", merge: bool = False) -> None:
         self.name = name
+        self.merge = merge
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        export_weights(trainer, pl_module, Path(trainer.default_root_dir) / self.name)
+        folder = Path(trainer.default_root_dir) / self.name
+        lm: Any = pl_module.policy.lm  # type: ignore[union-attr]
+        if self.merge and is_adapted(lm):
+            adapter = folder.with_name(f"{self.name}-adapter")
+            export_weights(trainer, pl_module, adapter)
+            export_merged(trainer, pl_module, adapter, folder)
+        else:
+            export_weights(trainer, pl_module, folder)
 
 
 def export_weights(trainer: Trainer, module: LightningModule, folder: Path) -> None:
@@ -43,13 +60,27 @@ def export_weights(trainer: Trainer, module: LightningModule, folder: Path) -> N
     """
     state = whole_state(trainer, module)
     if trainer.is_global_zero:
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
         weights = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
-        _save(module, partial, weights)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
+        lm: Any = module.policy.lm  # type: ignore[union-attr]
+        # PEFT would else look for the embeddings of a base model on the hub
+        options = {"save_embedding_layers": False} if is_adapted(lm) else {}
+        save = partial(lm.save_pretrained, state_dict=weights, **options)
+        _write(folder, save, str(module.weights))
+    trainer.strategy.barrier(f"{folder} written")
+
+
+def export_merged(trainer: Trainer, module: LightningModule, adapter: Path, folder: Path) -> None:
+    """Save base and adapter as one model with its tokenizer. Every rank must call this.
+
+    Args:
+        trainer: Of the module.
+        module: An adapter is trained in it.
+        adapter: Folder that it was exported to.
+        folder: Of the whole model.
+    """
+    if trainer.is_global_zero:
+        assert isinstance(module, LMModule)
+        _write(folder, merged(module, adapter).save_pretrained, module.weights)
     trainer.strategy.barrier(f"{folder} written")
 
 
@@ -69,12 +100,15 @@ def whole_state(trainer: Trainer, module: LightningModule) -> Mapping[str, Any]:
     return trainer.strategy.lightning_module_state_dict()
 
 
-def _save(module: LightningModule, folder: Path, state: Mapping[str, Any]) -> None:
+def _write(folder: Path, save: Callable[[Path], object], weights: str) -> None:
+    """Write a model and the tokenizer of the weights that it began with, whole or not at all."""
     from transformers import AutoTokenizer
 
-    lm: Any = module.policy.lm  # type: ignore[union-attr]
-    # PEFT would else look for the embeddings of a base model on the hub
-    options = {"save_embedding_layers": False} if is_adapted(lm) else {}
-    lm.save_pretrained(folder, state_dict=state, **options)
-    tokenizer = tokenizer_folder(module.weights)  # type: ignore[arg-type]
-    AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False).save_pretrained(folder)
+    part = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(part, ignore_errors=True)
+    save(part)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(weights), trust_remote_code=False)
+    tokenizer.save_pretrained(part)
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(part, folder)

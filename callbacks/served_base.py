@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from modules.adapters import load_base
+from modules.merging import plain_base
 from promptcot.adapters import ADAPTER_CONFIG, base_of, tokenizer_folder
 
 
@@ -32,8 +32,7 @@ def serve_rounded_base(trainer: Trainer, adapter: Path, folder: Path) -> None:
     if not folder.exists():
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        lm = load_base(module.weights, lora, str(trainer.precision))
-        lm.dequantize().save_pretrained(partial)
+        plain_base(module).save_pretrained(partial)
         _copy_tokenizer(module.weights, partial)
         os.replace(partial, folder)
     path = adapter / ADAPTER_CONFIG

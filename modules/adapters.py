@@ -1,4 +1,4 @@
-"""LoRA and QLoRA: a frozen base model, and a small trained change to its weights.
+"""LoRA, DoRA and QLoRA: a frozen base model, and a small trained change to its weights.
 
 PEFT and bitsandbytes are guests of this file. Every objective has them by its argument
 ``adapter``; what a fit exports is then a PEFT folder, and such a folder counts as weights.
@@ -15,8 +15,10 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from promptcot.adapters import base_of, is_adapter
+from promptcot.adapters import adapter_settings, base_of, is_adapter
 from promptcot.likelihood import load_causal_lm
+
+FOUR_BIT: Literal["nf4"] = "nf4"
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,12 @@ class LoRA:
             the head.
         base: What the frozen weights are kept in. "bfloat16" halves the memory of "float32";
             "nf4" (QLoRA) quarters that again, and computes in the trainer's precision.
+        dora: Train the length of each row of the changed matrix apart from its direction. A step
+            costs more; vLLM serves the result only merged (``callbacks.ExportWeights``).
 
     Source:
-        Hu et al. 2021, arXiv:2106.09685, section 4.1; Dettmers et al. 2023, arXiv:2305.14314.
+        Hu et al. 2021, arXiv:2106.09685, section 4.1; Dettmers et al. 2023, arXiv:2305.14314;
+        DoRA: Liu et al. 2024, arXiv:2402.09353, section 4.
     """
 
     rank: int = 16
@@ -41,6 +46,7 @@ class LoRA:
     dropout: float = 0.0
     target_modules: str | Sequence[str] = "all-linear"
     base: Literal["float32", "bfloat16", "nf4"] = "float32"
+    dora: bool = False
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -63,10 +69,10 @@ def load_base(weights: str, lora: LoRA | None, precision: str) -> PreTrainedMode
         return load_causal_lm(base_of(weights), torch.float32)
     if lora.base == "bfloat16":
         return load_causal_lm(base_of(weights), torch.bfloat16)
-    compute = torch.bfloat16 if precision.startswith("bf16") else torch.float32
+    compute = compute_dtype(precision)
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
+        bnb_4bit_quant_type=FOUR_BIT,
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
     )
@@ -76,6 +82,11 @@ def load_base(weights: str, lora: LoRA | None, precision: str) -> PreTrainedMode
             # on such a CPU the first evaluation would round the scales to bfloat16, for good
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     return lm
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """Of a base of four bits, under a trainer's precision."""
+    return torch.bfloat16 if precision.startswith("bf16") else torch.float32
 
 
 def adapt(lm: PreTrainedModel, weights: str, lora: LoRA | None) -> PreTrainedModel:
@@ -104,6 +115,13 @@ def is_adapted(lm: nn.Module) -> bool:
     return hasattr(lm, "peft_config")
 
 
+def is_dora(weights: str, lora: LoRA | None) -> bool:
+    """Whether what is trained is a DoRA, new or gone on with."""
+    if is_adapter(weights):
+        return bool(adapter_settings(weights).get("use_dora"))
+    return lora is not None and lora.dora
+
+
 def trained(module: nn.Module) -> set[str]:
     """Names of the parameters that are trained."""
     return {name for name, value in module.named_parameters() if value.requires_grad}
@@ -118,6 +136,7 @@ def _new(lm: PreTrainedModel, lora: LoRA) -> Any:  # noqa: ANN401
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a whole number, says PEFT; any will do
         lora_dropout=lora.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
+        use_dora=lora.dora,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(lm, config)
@@ -131,6 +150,7 @@ def _continued(lm: PreTrainedModel, weights: str, lora: LoRA | None) -> Any:  # 
         for name, there, given in (
             ("rank", config.r, lora.rank),
             ("alpha", config.lora_alpha, lora.alpha),
+            ("dora", config.use_dora, lora.dora),
         ):
             if there != given:
                 raise ValueError(

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+from torch.nn.utils import clip_grads_with_norm_
 from torchmetrics import MeanMetric
 
+from modules import gradients, zero
 from modules.adapters import LoRA, adapt, is_adapted, load_base, trained
-from modules.schedules import Schedule, check_end, progress
+from modules.gradients import SkippedSteps
+from modules.parameter_groups import parameter_groups
+from modules.schedules import Schedule, check_end, keep_peaks, progress, set_rates
 from modules.step_means import StepMeans
 from modules.strategies import shard
-from modules.zero import check_base, divide_once, prepare, sliced_loading, whole_parameters
 from promptcot.batches import TokenBatch
 from promptcot.likelihood import TargetLogprobs, by_segment
 from promptcot.protocols import SegmentLogprobs
 from promptcot.weights import check_weights
 
-PEAK = "initial_lr"
-"""Name, in an optimizer's groups, of the rate that a schedule multiplies."""
+SKIPPED = "steps_without_finite_gradient"
+"""Name of their counts in a checkpoint; DeepSpeed has a ``skipped_steps`` of its own there."""
 
 
 class LMModule(LightningModule):
@@ -38,12 +43,17 @@ class LMModule(LightningModule):
 
     Args:
         weights: Folder (or hub name) of the weights to start from.
-        optimizer: Called with the trainable parameters.
+        optimizer: Called with groups of the trainable parameters, of which matrices alone have
+            its weight decay.
         gradient_checkpointing: Trade a second forward pass for activation memory.
         adapter: Train a LoRA instead of all weights. Where ``weights`` is the folder of one, it
             is that one which is trained, with or without this.
         schedule: Of the learning rate; null for one that stays as it is. With it
             ``<objective>/rate`` is logged.
+        max_skipped: Steps in a row whose gradient is not finite, at the last of which the fit
+            stops. Before, such a step is skipped: weights and optimizer stay as they are.
+
+    Logs ``<objective>/grad_norm``, before clipping, and ``<objective>/skipped_steps``, all so far.
     """
 
     name: str
@@ -57,6 +67,7 @@ class LMModule(LightningModule):
         gradient_checkpointing: bool = False,
         adapter: LoRA | None = None,
         schedule: Schedule | None = None,
+        max_skipped: int = 3,
     ) -> None:
         super().__init__()
         self.weights = weights
@@ -64,6 +75,7 @@ class LMModule(LightningModule):
         self.gradient_checkpointing = gradient_checkpointing
         self.adapter = adapter
         self.schedule = schedule
+        self.skipped_steps = SkippedSteps(max_skipped)
         self.held_out_loss = MeanMetric()
         self.step_means = StepMeans()
 
@@ -71,17 +83,16 @@ class LMModule(LightningModule):
         check_weights(self.weights)
         if stage == "fit" and self.schedule is not None:
             check_end(self.trainer)
-        prepare(self.trainer.strategy)
-        if self.adapter is not None:
-            check_base(self.trainer.strategy, self.adapter.base)
+        zero.prepare(self.trainer.strategy)
+        zero.check_adapter(self.trainer.strategy, self.weights, self.adapter)
 
     def configure_model(self) -> None:
         if hasattr(self, "policy"):  # Lightning calls this hook once per stage
             return
         strategy = self.trainer.strategy
-        with sliced_loading(strategy):
+        with zero.sliced_loading(strategy):
             lm = load_base(self.weights, self.adapter, str(self.trainer.precision))
-        with whole_parameters(strategy):
+        with zero.whole_parameters(strategy):
             lm = adapt(lm, self.weights, self.adapter)
         if self.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
@@ -95,22 +106,53 @@ class LMModule(LightningModule):
             names = trained(self)
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: state[name] for name in state if name in names}
+        checkpoint[SKIPPED] = self.skipped_steps.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if SKIPPED in checkpoint:  # weights to be validated may come from elsewhere
+            self.skipped_steps.load_state_dict(checkpoint[SKIPPED])
 
     def on_train_start(self) -> None:
-        divide_once(self.trainer.strategy)
+        zero.divide_once(self.trainer.strategy)
 
     def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
         # dropout, where there is any, draws the same whether or not the fit was interrupted
         place = (self.trainer.current_epoch, batch_idx, self.trainer.global_rank)
         torch.manual_seed(_seed(*place))
         if self.schedule is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self._set_rate(self.schedule.factor(*progress(self.trainer, batch_idx)))
+            factor = self.schedule.factor(*progress(self.trainer, batch_idx))
+            self.log(f"{self.name}/rate", set_rates(self.trainer.optimizers, factor))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
-        for group in optimizer.param_groups:
-            group.setdefault(PEAK, group["lr"])  # a checkpoint holds it with the group
+        optimizer = self.optimizer(parameter_groups(self.parameters()))
+        keep_peaks(optimizer)
         return optimizer
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip or skip, by the gradient of a whole step. DeepSpeed's engine does so on its own."""
+        if isinstance(self.trainer.strategy, DeepSpeedStrategy):
+            return
+        parameters = gradients.parameters_of(optimizer)
+        norm = gradients.total_norm(parameters)
+        if self._is_skipped(norm):
+            gradients.drop(parameters)
+        elif gradient_clip_algorithm == "value" or gradients.searches_scale(self.trainer):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val:
+            clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        strategy = self.trainer.strategy
+        step = partial(super().optimizer_step, *args, **kwargs)
+        if not isinstance(strategy, DeepSpeedStrategy):
+            step()
+        elif (norm := zero.step_norm(strategy, step)) is not None:
+            self._is_skipped(norm)
 
     def nll(self, batch: TokenBatch) -> Tensor:
         """Negative log-probability of each target token in nats, [N] float32."""
@@ -154,11 +196,14 @@ class LMModule(LightningModule):
         """Log-probabilities of each sequence's target tokens in nats, by segment."""
         return by_segment(-self.nll(batch), batch)
 
-    def _set_rate(self, factor: float) -> None:
-        for optimizer in self.trainer.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = factor * group[PEAK]
-            self.log(f"{self.name}/rate", optimizer.param_groups[0]["lr"])
+    def _is_skipped(self, norm: Tensor | float) -> bool:
+        """Log a gradient's norm, and whether its step is to be skipped. Waits for the device."""
+        self.log(f"{self.name}/grad_norm", norm)
+        if gradients.searches_scale(self.trainer):
+            return False
+        skipped = self.skipped_steps.count(float(norm), self.trainer.global_step)
+        self.log(f"{self.name}/skipped_steps", float(self.skipped_steps.total))
+        return skipped
 
     def _log_held_out(self, quantity: str, batch: TokenBatch) -> None:
         """The mean over all target tokens of the rows, whatever batches they came in."""

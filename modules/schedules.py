@@ -7,12 +7,16 @@ asks for the share of epochs (or of ``max_steps``) that is done, and needs no st
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from lightning.pytorch import Trainer
+from torch.optim import Optimizer
 
 Shape = Literal["constant", "cosine", "linear", "wsd"]
+PEAK = "initial_lr"
+"""Name, in an optimizer's groups, of the rate that a schedule multiplies."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads a default by vars()
@@ -93,3 +97,17 @@ def progress(trainer: Trainer, batch_idx: int) -> tuple[float, float]:
         epochs = trainer.current_epoch + (batch_idx // accumulate) / steps
         shares.append((epochs / trainer.max_epochs, (epochs + 1 / steps) / trainer.max_epochs))
     return max(shares)  # where both are given the fit ends at the first
+
+
+def keep_peaks(optimizer: Optimizer) -> None:
+    """Note in each group the rate that it was made with; a checkpoint holds it with the group."""
+    for group in optimizer.param_groups:
+        group.setdefault(PEAK, group["lr"])
+
+
+def set_rates(optimizers: Iterable[Optimizer], factor: float) -> float:
+    """Set the rate of every group to a multiple of its peak; the first group's new one."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    for group in groups:
+        group["lr"] = factor * group[PEAK]
+    return float(groups[0]["lr"])

@@ -6,7 +6,7 @@ slice of each parameter, from the moment on at which the model is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeGuard
@@ -15,33 +15,53 @@ import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
 from torch import Tensor, nn
 
+from modules.adapters import LoRA, is_dora
+
 
 def prepare(strategy: Strategy) -> None:
-    """Settings that Lightning's configuration leaves open. Called before the model is built."""
+    """Settings that Lightning's configuration leaves open. Called before the model is built.
+
+    Raises:
+        ValueError: Of DeepSpeed's stage 0.
+    """
     if not isinstance(strategy, DeepSpeedStrategy):
         return
-    strategy.exclude_frozen_parameters = True  # from checkpoints
     assert isinstance(strategy.config, dict)
+    if not strategy.config.get("zero_optimization", {}).get("stage"):
+        raise ValueError(
+            "DeepSpeed's stage 0 shares nothing out, and does not look at its gradients: use "
+            "--trainer.strategy ddp, or deepspeed_stage_2"
+        )
+    strategy.exclude_frozen_parameters = True  # from checkpoints
     # Else Lightning asks for the training data to learn it, before there is a policy to make them.
     strategy.config.setdefault("train_micro_batch_size_per_gpu", 1)
     # The optimizer is the YAML's, also where its states live in the memory of the host.
     strategy.config.setdefault("zero_force_ds_cpu_optimizer", False)
 
 
-def check_base(strategy: Strategy, base: str) -> None:
-    """Refuse what would train on noise without a word.
+def check_adapter(strategy: Strategy, weights: str, lora: LoRA | None) -> None:
+    """Refuse what would train on noise without a word, or fail with a tensor's shape.
 
     Args:
         strategy: Of the trainer.
-        base: What an adapter's frozen weights are kept in.
+        weights: Of a model, or an adapter that is trained on.
+        lora: How an adapter is trained.
 
     Raises:
-        ValueError: Four-bit weights would be sliced, which leaves their scales behind.
+        ValueError: Four-bit weights would be sliced, which leaves their scales behind; or DoRA
+            would look at weights that are sliced.
     """
-    if base == "nf4" and _slices(strategy):
+    if not _slices(strategy):
+        return
+    if lora is not None and lora.base == "nf4":
         raise ValueError(
             "DeepSpeed's stage 3 cannot slice a base model of four bits (adapter.base=nf4): "
             "use --trainer.strategy fsdp2 or deepspeed_stage_2, or --model.adapter.base bfloat16"
+        )
+    if is_dora(weights, lora):
+        raise ValueError(
+            "DoRA measures whole matrices, and DeepSpeed's stage 3 has slices of them "
+            "(adapter.dora=true): use --trainer.strategy fsdp2 or deepspeed_stage_2, or a LoRA"
         )
 
 
@@ -53,6 +73,24 @@ def divide_once(strategy: Strategy) -> None:
     if isinstance(strategy, DeepSpeedStrategy):
         engine = strategy.deepspeed_engine
         engine.backward = partial(engine.backward, scale_wrt_gas=False)
+
+
+def step_norm(strategy: DeepSpeedStrategy, step: Callable[[], None]) -> Tensor | float | None:
+    """Let the engine have a micro-batch; the gradient's norm if this ended an optimizer step.
+
+    The engine clips by it, and leaves out a step whose gradient is not finite: at stages 1 to 3,
+    in float32 and bfloat16, weights, moments and counts stay as they were. It says then that the
+    norm is infinite, also where it is not a number, and the same on every rank.
+
+    Args:
+        strategy: Whose engine it is.
+        step: Lightning's hook, that calls the engine.
+    """
+    engine = strategy.deepspeed_engine
+    before = engine.global_steps
+    step()
+    norm: Tensor | float | None = engine.get_global_grad_norm()
+    return norm if engine.global_steps > before else None
 
 
 @contextmanager

@@ -26,13 +26,12 @@ def fit(
     ckpt_path: Path | None = None,
     **settings: Any,
 ) -> Trainer:
-    """A fit without checkpoints, and the trainer that did it."""
+    """A fit without checkpoints, unless the settings say otherwise, and the trainer that did it."""
     trainer = quiet_trainer(
         folder,
         max_epochs=epochs,
         accumulate_grad_batches=accumulate,
-        enable_checkpointing=False,
-        **settings,
+        **{"enable_checkpointing": False, **settings},
     )
     trainer.fit(module, data, ckpt_path=ckpt_path)
     return trainer

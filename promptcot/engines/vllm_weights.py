@@ -34,6 +34,11 @@ def lora_arguments(weights: str) -> dict[str, Any]:
             f"the adapter {weights} changes {', '.join(modules)}, which vLLM cannot load, or not "
             "score with: choose HFEngine, or merge it into its base"
         )
+    if settings.get("use_dora"):
+        raise ValueError(
+            f"the adapter {weights} is a DoRA, which vLLM cannot apply: choose HFEngine, or have "
+            "the fit export it merged (callbacks.ExportWeights with merge: true)"
+        )
     rank = adapter_rank(weights)
     if rank > MAX_RANKS[-1]:
         raise ValueError(

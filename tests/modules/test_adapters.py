@@ -77,9 +77,11 @@ def logits(lm):
         return lm(torch.tensor([TOKENS[0]])).logits
 
 
-@pytest.mark.parametrize("base", ["float32", "bfloat16"])
-def test_only_float32_adapters_are_trained_and_the_base_stays(tiny_model, corpus, tmp_path, base):
-    module = fit(tiny_model, corpus, tmp_path, LoRA(rank=4, alpha=8, base=base))
+@pytest.mark.parametrize(("base", "dora"), [("float32", False), ("bfloat16", True)])
+def test_only_float32_adapters_are_trained_and_the_base_stays(
+    tiny_model, corpus, tmp_path, base, dora
+):
+    module = fit(tiny_model, corpus, tmp_path, LoRA(rank=4, alpha=8, base=base, dora=dora))
     start = load_file(tiny_model / "model.safetensors")
     names = trained(module)
     for name, value in module.named_parameters():
@@ -89,7 +91,8 @@ def test_only_float32_adapters_are_trained_and_the_base_stays(tiny_model, corpus
         else:
             plain = name.removeprefix("policy.lm.base_model.model.").replace(".base_layer", "")
             assert torch.equal(value, start[plain].to(getattr(torch, base)))
-    assert len(names) == 2 * 7 * 2  # A and B of the seven matrices of two layers
+    # A and B (and DoRA's lengths) of the seven matrices of two layers
+    assert len(names) == (3 if dora else 2) * 7 * 2
     lora_b = [value for name, value in module.named_parameters() if "lora_B" in name]
     assert all(value.abs().sum() > 0 for value in lora_b)
 
@@ -161,6 +164,12 @@ def test_another_rank_than_the_folders_is_refused(tiny_model, corpus, tmp_path):
         fit(tmp_path / "first" / "weights", corpus, tmp_path / "second", LoRA(rank=8, alpha=8))
 
 
+def test_another_kind_than_the_folders_is_refused(tiny_model, corpus, tmp_path):
+    fit(tiny_model, corpus, tmp_path / "first", LoRA(rank=4, alpha=8, dora=True))
+    with pytest.raises(ValueError, match=r"has dora True, but adapter\.dora is False: set it to"):
+        fit(tmp_path / "first" / "weights", corpus, tmp_path / "second")
+
+
 def test_dropout_is_at_work_in_training_and_not_in_scoring(tiny_model, corpus, tmp_path):
     module = fit(tiny_model, corpus, tmp_path, LoRA(rank=4, alpha=64, dropout=0.5))
     batch = pack(EXAMPLES)
@@ -174,7 +183,7 @@ def test_dropout_is_at_work_in_training_and_not_in_scoring(tiny_model, corpus, t
 def test_a_fit_with_dropout_that_was_cut_off_ends_with_the_same_adapter(
     tiny_model, corpus, tmp_path, base
 ):
-    adapter = LoRA(rank=4, alpha=8, dropout=0.3, base=base)
+    adapter = LoRA(rank=4, alpha=8, dropout=0.3, base=base, dora=base == "float32")
     calm = fit(tiny_model, corpus, tmp_path / "calm", adapter)
     expected = load_file(tmp_path / "calm" / "weights" / "adapter_model.safetensors")
     adapters = sum(v.nbytes for n, v in calm.named_parameters() if "lora_" in n)
@@ -183,7 +192,7 @@ def test_a_fit_with_dropout_that_was_cut_off_ends_with_the_same_adapter(
         with pytest.raises(Blow) as blown:
             fit(tiny_model, corpus, folder, adapter, number)
         size = blown.value.args[0]
-        assert size < 3 * adapters + 50_000  # A and B, two moments of each, no base
+        assert size < 3 * adapters + 60_000  # what is trained, two moments of each, no base
         assert size > 0
         fit(tiny_model, corpus, folder, adapter, seed=number)
         found = load_file(folder / "weights" / "adapter_model.safetensors")

@@ -1,6 +1,7 @@
 """Every strategy steps as one process does, to the token, and goes on after a kill."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -26,21 +27,31 @@ ENVIRONMENT = {
 ROWS = [
     {"statement": "a" * n, "concepts": ["k", "l"], "rationale": "why " * n} for n in range(1, 9)
 ]
+CLIP = 0.3
 TRAINED = {
-    "all": ("--trainer.gradient_clip_val", "1.0"),
+    "all": ("--trainer.gradient_clip_val", str(CLIP), "--model.optimizer.lr", "0.5"),
     # no clipping, which would hide a wrong scale
     "adapter": ("--model.adapter.rank", "4", "--model.adapter.alpha", "8"),
+    "dora": ("--model.adapter.rank", "4", "--model.adapter.dora", "true"),
 }
-NAMES = {"all": "model.safetensors", "adapter": "adapter_model.safetensors"}
+NAMES = {
+    "all": "model.safetensors",
+    "adapter": "adapter_model.safetensors",
+    "dora": "adapter_model.safetensors",
+}
+BAD = 2
+"""Number of the step whose gradient is not finite."""
 FIT = {
     "model": {
+        "class_path": "spoilt_fit.Spoilt",
         "init_args": {
+            "spoilt": [BAD],
             # moves the weights by the gradient itself, and unlike Adam tells its scale
             "optimizer": {
                 "class_path": "torch.optim.SGD",
                 "init_args": {"lr": 0.1, "momentum": 0.9},
-            }
-        }
+            },
+        },
     },
     "data": {"init_args": {"batch_size": 3}},  # eight micro-batches of a step: most are empty
     "trainer": {
@@ -112,7 +123,7 @@ def logged(start, strategy, trained):
     [version] = (start / f"{strategy}-{trained}" / "lightning_logs").iterdir()
     events = EventAccumulator(str(version))
     events.Reload()
-    names = ("loss", "rationale_nll", "problem_nll")
+    names = ("loss", "rationale_nll", "problem_nll", "grad_norm", "skipped_steps")
     return {name: [event.value for event in events.Scalars(f"m_step/{name}")] for name in names}
 
 
@@ -122,7 +133,7 @@ def logged(start, strategy, trained):
     [
         ("ddp", "all"),
         ("fsdp2", "all"),
-        ("fsdp2", "adapter"),
+        ("fsdp2", "dora"),
         pytest.param("zero-1", "all", marks=needs_deepspeed),
         pytest.param("zero-2", "all", marks=needs_deepspeed),
         pytest.param("zero-3", "all", marks=needs_deepspeed),
@@ -139,8 +150,15 @@ def test_two_processes_step_by_the_gradient_of_one(start, strategy, trained):
     assert all(value.any() for value in one.values())
     losses = logged(start, "auto", trained)
     assert len(losses["loss"]) == 6  # eight rows in steps of three, twice
+    assert losses["skipped_steps"] == [0, 0, 1, 1, 1, 1]
+    norms = losses["grad_norm"]
+    assert [math.isfinite(norm) for norm in norms] == [step != BAD for step in range(6)]
+    assert trained != "all" or min(norms[:BAD] + norms[BAD + 1 :]) > 10 * CLIP
     for name, values in logged(start, strategy, trained).items():
-        assert values == pytest.approx(losses[name], rel=1e-5), name
+        if name == "grad_norm":  # DeepSpeed calls infinite what is not a number
+            assert not math.isfinite(values[BAD])
+            values[BAD] = norms[BAD]
+        assert values == pytest.approx(losses[name], rel=1e-5, nan_ok=True), name
 
 
 @pytest.mark.slow

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 import cli
+from modules.adapters import LoRA
 from modules.strategies import check_strategy
+from modules.zero import check_adapter, prepare
 
 CHECKOUT = Path(__file__).parents[2]
 OVERLAYS = sorted((CHECKOUT / "configs" / "strategy").glob("*.yaml"))
@@ -47,13 +49,24 @@ def test_a_missing_deepspeed_is_told_with_its_cure(monkeypatch):
     check_strategy("fsdp2")
 
 
-def test_a_four_bit_base_is_refused_where_it_would_be_sliced():
+def test_an_adapter_is_refused_where_its_base_would_be_sliced(tiny_model):
     pytest.importorskip("deepspeed")
     from cpu_deepspeed import CPUDeepSpeed
 
-    from modules.zero import check_base
-
+    weights = str(tiny_model)
     with pytest.raises(ValueError, match=r"stage 3 cannot slice .* use --trainer\.strategy fsdp2"):
-        check_base(CPUDeepSpeed(stage=3), "nf4")
-    check_base(CPUDeepSpeed(stage=3), "bfloat16")
-    check_base(CPUDeepSpeed(stage=2), "nf4")
+        check_adapter(CPUDeepSpeed(stage=3), weights, LoRA(base="nf4"))
+    with pytest.raises(ValueError, match=r"DoRA measures whole .* use --trainer\.strategy fsdp2"):
+        check_adapter(CPUDeepSpeed(stage=3), weights, LoRA(dora=True))
+    check_adapter(CPUDeepSpeed(stage=3), weights, LoRA(base="bfloat16"))
+    check_adapter(CPUDeepSpeed(stage=3), weights, None)
+    check_adapter(CPUDeepSpeed(stage=2), weights, LoRA(base="nf4", dora=True))
+
+
+def test_the_stage_that_shares_nothing_is_refused():
+    pytest.importorskip("deepspeed")
+    from cpu_deepspeed import CPUDeepSpeed
+
+    with pytest.raises(ValueError, match=r"stage 0 shares nothing out.* --trainer\.strategy ddp"):
+        prepare(CPUDeepSpeed(stage=0))
+    prepare(CPUDeepSpeed(stage=1))

@@ -126,6 +126,9 @@ def test_adapters_that_vllm_cannot_apply_are_refused_before_it_starts(tiny_model
     path.write_text(json.dumps({**settings, "modules_to_save": ["lm_head"]}))
     with pytest.raises(ValueError, match="changes lm_head, which vLLM cannot load"):
         lora_arguments(str(adapter))
+    path.write_text(json.dumps({**settings, "use_dora": True}))
+    with pytest.raises(ValueError, match="is a DoRA, which vLLM cannot apply: choose HFEngine"):
+        lora_arguments(str(adapter))
 
 
 class Withholding(VLLMEngine):
