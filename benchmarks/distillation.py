@@ -193,7 +193,8 @@ VERIFIER = {"class_path": "verify.ByDomain", "init_args": {"forms": ["boxed"]}}
 def fit_config(given: argparse.Namespace, arm: str, folder: Path) -> dict[str, Any]:
     """What differs from configs/sft.yaml."""
     chosen = ARMS[arm]
-    adamw = {"class_path": "torch.optim.AdamW", "init_args": {"lr": chosen["lr"]}}
+    arguments = {"lr": chosen["lr"], "weight_decay": 0.0}
+    adamw = {"class_path": "torch.optim.AdamW", "init_args": arguments}
     adapter = {} if chosen["adapter"] is None else {"adapter": chosen["adapter"]}
     rows = {
         "weights": STUDENT,
@@ -262,7 +263,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     add("--num-train", type=int, default=16000)
     add("--num-held-out", type=int, default=1000)
-    add("--epochs", type=int, default=2)
+    add("--epochs", type=int, default=3)
     add("--batch-size", type=int, default=64)
     add("--parallel", type=int, default=4, help="processes at the same time")
     add("--engine", choices=("vllm", "hf"), default="vllm")
