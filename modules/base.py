@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.utils import clip_grads_with_norm_
 from torchmetrics import MeanMetric
 
-from modules import gradients, zero
+from modules import eight_bit, gradients, zero
 from modules.adapters import LoRA, adapt, is_adapted, load_base, trained
 from modules.gradients import SkippedSteps
 from modules.parameter_groups import parameter_groups
@@ -125,6 +125,7 @@ class LMModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = self.optimizer(parameter_groups(self.parameters()))
+        eight_bit.prepare(optimizer, self, self.trainer.strategy)
         keep_peaks(optimizer)
         return optimizer
 

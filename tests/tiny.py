@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 END = "<end>"
 
 
-def save_tiny_model(folder: Path, seed: int = 0) -> Path:
+def save_tiny_model(folder: Path, seed: int = 0, hidden: int = 32) -> Path:
     """A random Llama whose token ids 1 to 127 are the ASCII characters and 0 is the end token."""
     vocabulary = {END: 0, **{chr(code): code for code in range(1, 128)}}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
@@ -19,8 +19,8 @@ def save_tiny_model(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=128,
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
