@@ -76,6 +76,13 @@ class SaveProgress(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.monotonic()
+        # Where max_steps is set and a fit goes on from an epoch's end, Lightning ends that epoch
+        # once more, and would count it twice: max_epochs would come an epoch early.
+        for epochs in (
+            trainer.fit_loop.epoch_progress.current,
+            trainer.fit_loop.epoch_progress.total,
+        ):
+            epochs.processed = epochs.completed
 
     def resume(self, root: Path, config: Mapping[str, Any]) -> Path | None:
         """The checkpoint of an interrupted fit in ``root``; None where there is none.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
+
+import numpy as np
 
 LOOKAHEAD = 256
 """Rows that found no room in a step before it is closed; they come first in the next one."""
@@ -28,11 +31,11 @@ class Source:
     weight: float = 1.0
 
     def of_epoch(self, seed: int, epoch: int) -> list[int]:
-        """Numbers of the rows of an epoch; equally many in each.
+        """Numbers of the rows of an epoch; equally many in each, one at least.
 
         Of a weight of 0.5 two epochs in a row take every row once.
         """
-        size = round(self.weight * self.count)
+        size = max(1, round(self.weight * self.count)) if self.count else 0
         if size == self.count:
             return list(range(self.start, self.start + self.count))
         order = list(range(self.start, self.start + self.count))
@@ -94,24 +97,22 @@ class Bins:
     """Micro-batches that are filled, each row into the fullest that still has room."""
 
     def __init__(self, budget: int, parts: int) -> None:
-        self.room = [budget] * parts
+        self.room = [(budget, place) for place in range(parts)]  # always ascending
         self.rows: list[list[int]] = [[] for _ in range(parts)]
 
     def take(self, row: int, length: int) -> bool:
         """Put a row where it leaves the least room; False where it fits nowhere."""
-        left, place = min(
-            ((room - length, place) for place, room in enumerate(self.room) if room >= length),
-            default=(-1, -1),
-        )
-        if place < 0:
+        found = bisect_left(self.room, (length, 0))
+        if found == len(self.room):
             return False
-        self.room[place] = left
+        room, place = self.room.pop(found)
+        insort(self.room, (room - length, place))
         self.rows[place].append(row)
         return True
 
 
 def fill_steps(
-    order: Iterable[int], lengths: Sequence[int], budget: int, parts: int
+    order: Sequence[int], lengths: Sequence[int], budget: int, parts: int
 ) -> list[list[int]]:
     """Steps of ``parts`` micro-batches of at most ``budget`` tokens, nearly full.
 
@@ -120,22 +121,27 @@ def fill_steps(
     Raises:
         ValueError: A row is longer than the budget.
     """
+    taken = np.asarray(lengths)[np.array(order, np.intp)].tolist()
+    if (longest := max(taken, default=0)) > budget:
+        raise ValueError(
+            f"a row of {longest} tokens is longer than the token_budget of {budget}: raise it, or "
+            "lower max_tokens"
+        )
     steps: list[list[int]] = []
-    waiting: deque[int] = deque()
-    rows = iter(order)
+    rows = zip(order, taken, strict=True)
+    waiting: list[tuple[int, int]] = []
     while True:
         step: list[int] = []
         bins = Bins(budget, parts)
-        for row in [waiting.popleft() for _ in range(len(waiting))]:
-            (step if bins.take(row, lengths[row]) else waiting).append(row)
-        while len(waiting) < LOOKAHEAD and (row := next(rows, -1)) >= 0:
-            (step if bins.take(row, lengths[row]) else waiting).append(row)
+        first, waiting = waiting, []
+        for row, length in chain(first, rows):
+            if bins.take(row, length):
+                step.append(row)
+            else:
+                waiting.append((row, length))
+                if len(waiting) == LOOKAHEAD:
+                    break
         if not step:
-            if waiting:
-                raise ValueError(
-                    f"a row of {lengths[waiting[0]]} tokens is longer than the token_budget of "
-                    f"{budget}: raise it, or lower max_tokens"
-                )
             return steps
         steps.append(step)
 

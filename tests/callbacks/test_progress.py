@@ -47,7 +47,7 @@ def corpus(tmp_path):
     return Corpus(str(path))
 
 
-def fit(model, corpus, folder, blow_at=None, every_n_steps=1, config=CONFIG):
+def fit(model, corpus, folder, blow_at=None, every_n_steps=1, config=CONFIG, **settings):
     """Fit, or go on with the fit that was cut off in the folder; the losses of each micro-batch."""
     saver = SaveProgress(every_n_steps)
     callbacks = [saver, ExportWeights()]
@@ -60,6 +60,7 @@ def fit(model, corpus, folder, blow_at=None, every_n_steps=1, config=CONFIG):
         accumulate_grad_batches=ACCUMULATE,
         gradient_clip_val=1.0,
         callbacks=callbacks,
+        **settings,
     )
     data = ComposeDataModule(str(model), corpus, batch_size=BATCH)
     trainer.fit(module, data, ckpt_path=saver.resume(folder, config), weights_only=True)
@@ -94,6 +95,17 @@ def test_a_fit_cut_off_again_and_again_ends_with_the_same_weights(tiny_model, co
         with pytest.raises(Blow):
             fit(tiny_model, corpus, tmp_path / "cut", number)
     resumed = fit(tiny_model, corpus, tmp_path / "cut")
+    assert all(torch.equal(resumed[name], calm[name]) for name in calm)
+
+
+@pytest.mark.parametrize("number", [6, 7, 12, 15])  # of 6 micro-batches a epoch
+def test_a_fit_limited_in_epochs_and_steps_is_no_epoch_short_when_it_goes_on(
+    tiny_model, corpus, tmp_path, number
+):
+    calm = fit(tiny_model, corpus, tmp_path / "calm", max_steps=100)
+    with pytest.raises(Blow):
+        fit(tiny_model, corpus, tmp_path / "cut", number, max_steps=100)
+    resumed = fit(tiny_model, corpus, tmp_path / "cut", max_steps=100)
     assert all(torch.equal(resumed[name], calm[name]) for name in calm)
 
 
