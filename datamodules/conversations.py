@@ -75,8 +75,7 @@ class ConversationEncoder(SolutionEncoder):
                 "model's chat template, or give rows of a prompt and a solution"
             )
         prompt, answer = (message.content for message in messages)
-        assert isinstance(prompt, str)
-        before = encode_prompt(self.tokenizer, prompt)
+        before = prompt if isinstance(prompt, tuple) else encode_prompt(self.tokenizer, prompt)
         if not before:
             raise UnusableRow("empty prompt", f"{place}: the prompt has no tokens")
         target = (*encode_piece(self.tokenizer, answer), end_token(self.tokenizer))

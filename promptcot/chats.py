@@ -92,8 +92,8 @@ def encode_chat(
     what stood before it as the template shows it then.
 
     Raises:
-        UnusableRow: See ``check_roles``.
-        ValueError: The tokenizer has no chat template, or the template refuses the conversation.
+        UnusableRow: See ``check_roles``, or the template refuses the conversation.
+        ValueError: The tokenizer has no chat template.
     """
     check_roles(messages)
     whole = _appended(tokenizer, messages)
@@ -111,7 +111,9 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:
     """
     exchange = [Message(USER, STAND_IN), Message(ASSISTANT, STAND_IN)]
     _, _, behind = render(tokenizer, exchange, asks=False).rpartition(STAND_IN)
-    controls = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
+    # all_special_tokens leaves out those that have no name, such as Gemma's <end_of_turn>
+    added = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
+    controls = sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
     ends = [(behind.find(token), token) for token in controls if token in behind]
     if not ends:
         return ""
@@ -132,24 +134,26 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], asks
 
     Args:
         tokenizer: Has a chat template.
-        messages: Token ids stand as some text.
+        messages: Token ids stand as their text.
         asks: Whether the assistant is to speak next.
 
     Raises:
-        ValueError: There is no chat template, or it refuses these messages.
+        ValueError: There is no chat template.
+        UnusableRow: It refuses these messages.
     """
     if not tokenizer.chat_template:
         raise ValueError(
             f"the tokenizer of {tokenizer.name_or_path} has no chat template: set chat to false, "
             "or choose an instruction-tuned model"
         )
-    plain = [{"role": m.role, "content": _text(m.content)} for m in messages]
+    plain = [{"role": m.role, "content": _text(tokenizer, m.content)} for m in messages]
     try:
         text: Any = tokenizer.apply_chat_template(plain, add_generation_prompt=asks, tokenize=False)
     except Exception as error:  # what a template raises is its own
-        raise ValueError(
+        raise UnusableRow(
+            "refused by the template",
             f"the chat template of {tokenizer.name_or_path} refuses roles "
-            f"{', '.join(m.role for m in messages)}: {error}"
+            f"{', '.join(m.role for m in messages)}: {error}",
         ) from error
     return str(text)
 
@@ -164,7 +168,7 @@ def _appended(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -
             continue
         before = render(tokenizer, messages[:number], asks=True)
         after = render(tokenizer, messages[: number + 1], asks=False)
-        said = _as_shown(message.content, after.removeprefix(before))
+        said = _as_shown(tokenizer, message.content, after.removeprefix(before))
         if not before.startswith(done) or said is None or not end:
             return None
         shown, piece = said
@@ -197,12 +201,14 @@ def _without_opening(asked: str, content: Piece) -> Piece:
     return content.removeprefix(THINK).removeprefix(asked.removeprefix(opened))
 
 
-def _as_shown(content: Piece, rest: str) -> tuple[str, Piece] | None:
+def _as_shown(
+    tokenizer: PreTrainedTokenizerBase, content: Piece, rest: str
+) -> tuple[str, Piece] | None:
     """A message as it begins the rest of the text, and as it is tokenised; None if it does not.
 
     Some templates (Llama 3's) strip it.
     """
-    text = _text(content)
+    text = _text(tokenizer, content)
     for shown in (text, text.strip()):
         if rest.startswith(shown):
             return shown, shown if isinstance(content, str) else content
@@ -214,5 +220,5 @@ def _markup(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _text(content: Piece) -> str:
-    return content if isinstance(content, str) else STAND_IN
+def _text(tokenizer: PreTrainedTokenizerBase, content: Piece) -> str:
+    return content if isinstance(content, str) else str(tokenizer.decode(list(content)))

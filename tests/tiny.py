@@ -7,6 +7,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 END = "<end>"
+CHAT = (
+    "{% for m in messages %}{{ m.role[0] + ':' }}"
+    "{% if m.role == 'assistant' %}{% generation %}{{ m.content + '<end>' }}{% endgeneration %}"
+    "{% else %}{{ m.content + '<end>' }}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'a:' }}{% endif %}"
+)
+"""A chat template in the manner of ChatML, with the marks that TRL looks for."""
 
 
 def save_tiny_model(folder: Path, seed: int = 0, hidden: int = 32) -> Path:
@@ -30,6 +37,12 @@ def save_tiny_model(folder: Path, seed: int = 0, hidden: int = 32) -> Path:
         initializer_range=0.3,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def save_tiny_chat_model(folder: Path, seed: int = 0) -> Path:
+    """The same with a chat template."""
+    (save_tiny_model(folder, seed) / "chat_template.jinja").write_text(CHAT)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,7 +13,7 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from datamodules import PairDataModule, SolutionDataModule
-from modules import DPOModule, Preference, Schedule, SFTModule
+from modules import DPOModule, Preference
 from modules.adapters import LoRA
 from promptcot.corpora import Columns, Corpus
 from promptcot.fingerprints import weights_fingerprint
@@ -312,46 +311,3 @@ def test_rows_are_taken_as_the_corpus_says_whatever_their_file(tiny_model, tmp_p
     assert len(every.training_examples(Corpus(path, only={"kind": "w"}))) == 1
     with pytest.raises(ValueError, match="rename them in the file"):
         every.training_examples(Corpus(path, columns=Columns(statement="kind")))
-
-
-def test_a_solution_without_a_domain_is_of_the_corpus_s(tiny_model, tmp_path):
-    rows = [{"statement": "add", "solution": "b"}, {"statement": "add", "solution": "b"}]
-    rows[1]["domain"] = "code"
-    corpus = replace(written(tmp_path / "s.jsonl", rows), domain="code")
-    data = SolutionDataModule(str(tiny_model), corpus, chat=False)
-    [(_, first), (_, second)] = data.held_out_sequences(corpus)
-    assert first == second
-
-
-def test_solutions_are_imitated_token_for_token(tiny_model, tmp_path):
-    rows = [
-        {"prompt": p, "solution": c if n % 2 else {"text": c, "tokens": list(map(ord, c))}}
-        for n, (p, c, _) in enumerate(PAIRS)
-    ]
-    module = SFTModule(str(tiny_model), SGD)
-    data = SolutionDataModule(
-        str(tiny_model), written(tmp_path / "s.jsonl", rows), chat=False, batch_size=5
-    )
-    fit(module, data, tmp_path, accumulate=2)
-    lm = AutoModelForCausalLM.from_pretrained(tiny_model)
-    nll = [-plain_logprobs(lm, list(map(ord, p)), [*map(ord, c), 0]) for p, c, _ in PAIRS]
-    torch.cat(nll).mean().backward()
-    expected = torch.cat([(p - RATE * p.grad).detach().flatten() for p in lm.parameters()])
-    assert_close(parameters(module), expected, atol=2e-5, rtol=1e-4)
-
-
-def test_the_rate_follows_the_schedule_over_epochs_and_micro_batches(tiny_model, corpus, tmp_path):
-    class Rates(SFTModule):
-        def on_before_optimizer_step(self, optimizer):
-            self.rates = [*getattr(self, "rates", []), optimizer.param_groups[0]["lr"]]
-
-    rows = [{"prompt": p, "solution": c} for p, c, _ in PAIRS]
-    data = SolutionDataModule(
-        str(tiny_model), written(tmp_path / "s.jsonl", rows), chat=False, batch_size=2
-    )
-    schedule = Schedule("linear", warmup=0.5, floor=0.2)
-    module = Rates(str(tiny_model), SGD, schedule=schedule)
-    fit(module, data, tmp_path, accumulate=2, epochs=2)
-    # 6 steps: up by thirds, then down to a fifth, of which the last step is a third short
-    factors = [1 / 3, 2 / 3, 1.0, 1.0, 1 - 0.8 / 3, 1 - 1.6 / 3]
-    assert module.rates == pytest.approx([RATE * factor for factor in factors])
