@@ -78,10 +78,8 @@ class SaveProgress(Checkpoint):
         self._started = time.monotonic()
         # Where max_steps is set and a fit goes on from an epoch's end, Lightning ends that epoch
         # once more, and would count it twice: max_epochs would come an epoch early.
-        for epochs in (
-            trainer.fit_loop.epoch_progress.current,
-            trainer.fit_loop.epoch_progress.total,
-        ):
+        progress: Any = trainer.fit_loop.epoch_progress
+        for epochs in (progress.current, progress.total):
             epochs.processed = epochs.completed
 
     def resume(self, root: Path, config: Mapping[str, Any]) -> Path | None:
