@@ -82,7 +82,7 @@ class SaveProgress(Checkpoint):
             trainer.fit_loop.epoch_progress.current,
             trainer.fit_loop.epoch_progress.total,
         ):
-            epochs.processed = epochs.completed
+            epochs.processed = epochs.completed  # type: ignore[attr-defined]
 
     def resume(self, root: Path, config: Mapping[str, Any]) -> Path | None:
         """The checkpoint of an interrupted fit in ``root``; None where there is none.

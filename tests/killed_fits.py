@@ -51,6 +51,7 @@ class KillAndTell(Callback):
             "rate": float(trainer.optimizers[0].param_groups[0]["lr"]).hex(),
             "generator": hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest(),
             "tokens": batch.tokens[0].tolist(),
+            "targets": len(batch.targets),
             "boundaries": batch.boundaries.tolist(),
         }
         if (batch_idx + 1) % trainer.accumulate_grad_batches:

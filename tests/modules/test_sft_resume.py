@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -23,6 +24,7 @@ TEMPLATE = (
     "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}<end>{% endfor %}"
     "{% if add_generation_prompt %}a:{% endif %}"
 )
+PATHS = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests")])  # of ranks that are started anew
 pytestmark = pytest.mark.slow
 
 
@@ -112,7 +114,7 @@ def run(pieces):
     ended = subprocess.run(
         [sys.executable, str(CHECKOUT / "tests" / "killed_fits.py"), json.dumps(pieces)],
         cwd=CHECKOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS},
         capture_output=True,
         text=True,
         check=True,
@@ -154,3 +156,33 @@ def test_ten_kills_leave_no_trace_in_losses_rates_order_generators_and_weights(c
     expected = weights(calm)
     assert all(torch.equal(value, expected[name]) for name, value in weights(cut).items())
     assert len({row["rate"] for row in whole}) > len(whole) / 4
+
+
+def by_step(rows, accumulate):
+    """Rates, and the documents trained on in any micro-batch, of each step of each epoch."""
+    rates, found = {}, {}
+    for row in rows:
+        step = (row["place"][0], row["place"][1] // accumulate)
+        edges = pairwise(row["boundaries"] if row["targets"] else [])
+        found.setdefault(step, []).extend(row["tokens"][a:b] for a, b in edges)
+        rates.setdefault(step, set()).add(row["rate"])
+    return rates, {step: sorted(documents) for step, documents in found.items()}
+
+
+def test_two_processes_killed_at_an_epochs_end_take_the_rows_of_one(config, tmp_path):
+    # two times two micro-batches of two processes, and four of one, hold the same rows
+    one, two = tmp_path / "one", tmp_path / "two"
+    ddp = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+    pieces = [
+        piece(config, one, "", "--trainer.accumulate_grad_batches", "4"),
+        piece(config, two, "epoch 2", *ddp),
+        piece(config, two, "", *ddp),
+    ]
+    statuses = run(pieces)
+    assert statuses[::2] == [0, 0], (two / "log").read_text()
+    assert statuses[1] == -signal.SIGKILL
+    whole = told(one)
+    first, second = (told(two, rank) for rank in (0, 1))
+    assert [row["place"] for row in first] == [row["place"] for row in second]
+    assert len(first) == len({tuple(row["place"]) for row in first}) == len(whole) / 2
+    assert by_step([*first, *second], 2) == by_step(whole, 4)
