@@ -170,8 +170,8 @@ def run(folder: Path, weights: str, gpu_share: float) -> list[dict[str, Any]]:
     return [*rounds, {"parameters": size, "trainer_peak_gib": round(peak, 1)}]
 
 
-def write_random(folder: Path, tokenizer: str) -> Path:
-    """A Llama of 1.5B random parameters with a given tokenizer."""
+def write_random(folder: Path, tokenizer: str, context: int = 2048) -> Path:
+    """A Llama of 1.5B random parameters with a given tokenizer and so many positions."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -185,7 +185,7 @@ def write_random(folder: Path, tokenizer: str) -> Path:
             num_hidden_layers=28,
             num_attention_heads=12,
             num_key_value_heads=2,
-            max_position_embeddings=2048,
+            max_position_embeddings=context,
             tie_word_embeddings=True,
             bos_token_id=known.bos_token_id,
             eos_token_id=known.eos_token_id,
