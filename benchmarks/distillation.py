@@ -58,8 +58,10 @@ def main(arguments: Sequence[str]) -> int:
     bench.distill()
     with ThreadPoolExecutor(given.parallel) as pool:
         list(pool.map(bench.train, given.arms))
+        checks = [pool.submit(bench.compare, arm) for arm in given.arms]
         list(pool.map(bench.evaluate, ["before", *given.arms]))
-        list(pool.map(bench.compare, given.arms))
+        for check in checks:
+            check.result()
     return 0
 
 
@@ -265,7 +267,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--num-held-out", type=int, default=1000)
     add("--epochs", type=int, default=3)
     add("--batch-size", type=int, default=64)
-    add("--parallel", type=int, default=4, help="processes at the same time")
+    add("--parallel", type=int, default=7, help="processes at the same time")
     add("--engine", choices=("vllm", "hf"), default="vllm")
     add("--kv-gib", type=float, default=4, help="vLLM's cache")
     add("--precision", default="bf16-mixed")

@@ -24,7 +24,7 @@ from promptcot.store import read_json, write_json
 
 SCORED = "scored_at_end.json"
 NUM_SCORED = 16
-NUM_GREEDY = 64
+NUM_GREEDY = 32
 MAX_TOKENS = 96
 
 
