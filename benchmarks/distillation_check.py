@@ -19,13 +19,14 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from promptcot.adapters import is_adapter
 from promptcot.batches import pack
 from promptcot.store import read_json, write_json
 
 SCORED = "scored_at_end.json"
 NUM_SCORED = 16
-NUM_GREEDY = 32
-MAX_TOKENS = 96
+NUM_GREEDY = 16
+MAX_TOKENS = 64
 
 
 class ScoreAtEnd(Callback):
@@ -62,15 +63,14 @@ def main(arguments: list[str]) -> None:
     sys.stderr.write(f"{json.dumps(found)}\n")
 
 
-def load(weights: Path) -> Any:  # noqa: ANN401
-    """The folder, as transformers and PEFT load it, in float32."""
+def load(weights: Path, dtype: torch.dtype = torch.float32) -> Any:  # noqa: ANN401
+    """The folder, as transformers and PEFT load it."""
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoModelForCausalLM
 
-    is_adapter = (weights / "adapter_config.json").exists()
-    kind = AutoPeftModelForCausalLM if is_adapter else AutoModelForCausalLM
+    kind = AutoPeftModelForCausalLM if is_adapter(str(weights)) else AutoModelForCausalLM
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return kind.from_pretrained(weights, dtype=torch.float32).to(device).eval()
+    return kind.from_pretrained(weights, dtype=dtype).to(device).eval()
 
 
 def compared_logprobs(folder: Path) -> dict[str, float]:
@@ -92,7 +92,10 @@ def compared_logprobs(folder: Path) -> dict[str, float]:
 
 
 def compared_text(weights: Path, statements: list[str], kv_gib: float) -> dict[str, Any]:
-    """How many greedy texts of vLLM are those of transformers, both in float32."""
+    """How many greedy texts of vLLM are those of transformers, both in the same precision.
+
+    That is float32, or bfloat16 for an adapter, which vLLM applies in no other.
+    """
     from distillation_teacher import prompt_of
     from transformers import AutoTokenizer
 
@@ -102,7 +105,8 @@ def compared_text(weights: Path, statements: list[str], kv_gib: float) -> dict[s
 
     prompts = [prompt_of(statement) for statement in statements]
     tokenizer = AutoTokenizer.from_pretrained(weights)
-    model = load(weights)
+    dtype = torch.bfloat16 if is_adapter(str(weights)) else torch.float32
+    model = load(weights, dtype)
     plain = []
     for prompt in prompts:
         tokens = torch.tensor([in_chat(tokenizer, prompt)], device=model.device)
@@ -110,7 +114,9 @@ def compared_text(weights: Path, statements: list[str], kv_gib: float) -> dict[s
         plain.append(tokenizer.decode(made[0, tokens.shape[1] :], skip_special_tokens=True))
     del model
     options = {"max_model_len": 1024, "kv_cache_memory_bytes": int(kv_gib * (1 << 30))}
-    engine = VLLMEngine(str(weights), dtype="float32", chat=True, options=options)
+    engine = VLLMEngine(
+        str(weights), dtype=str(dtype).removeprefix("torch."), chat=True, options=options
+    )
     try:
         requests = [Request(prompt) for prompt in prompts]
         sampling = Sampling(temperature=0.0, max_tokens=MAX_TOKENS)
@@ -118,7 +124,13 @@ def compared_text(weights: Path, statements: list[str], kv_gib: float) -> dict[s
     finally:
         engine.close()
     equal = [texts[number] == text for number, text in enumerate(plain)]
-    return {"texts": len(equal), "equal_texts": sum(equal), "example": plain[0]}
+    first = next((n for n, same in enumerate(equal) if not same), 0)
+    return {
+        "dtype": name,
+        "texts": len(equal),
+        "equal_texts": sum(equal),
+        "example": [plain[first], texts[first]],
+    }
 
 
 if __name__ == "__main__":
