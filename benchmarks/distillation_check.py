@@ -114,9 +114,8 @@ def compared_text(weights: Path, statements: list[str], kv_gib: float) -> dict[s
         plain.append(tokenizer.decode(made[0, tokens.shape[1] :], skip_special_tokens=True))
     del model
     options = {"max_model_len": 1024, "kv_cache_memory_bytes": int(kv_gib * (1 << 30))}
-    engine = VLLMEngine(
-        str(weights), dtype=str(dtype).removeprefix("torch."), chat=True, options=options
-    )
+    name = str(dtype).removeprefix("torch.")
+    engine = VLLMEngine(str(weights), dtype=name, chat=True, options=options)
     try:
         requests = [Request(prompt) for prompt in prompts]
         sampling = Sampling(temperature=0.0, max_tokens=MAX_TOKENS)

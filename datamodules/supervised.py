@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.base import RowsDataModule, check_ids
 from datamodules.conversations import ConversationEncoder
+from datamodules.encoding import encode_rows
 from datamodules.planning import Source
 from datamodules.rows import MANIFEST_FILE, RowsOnDisk, write_rows
 from datamodules.solutions import read_solutions, was_in_chat
@@ -67,13 +68,14 @@ class SolutionDataModule(RowsDataModule):
         max_unusable: Share of a source's rows that may be left out because nothing can be learned
             from them (an empty message, a role out of order, an answer cut off, ...). They are
             counted by reason; where they are more, the fit is refused.
+        num_workers: Processes that encode the rows; what comes of it is the same.
         kwargs: See ``RowsDataModule``.
     """
 
     needed = "a solution"
     cure = "make some (python cli.py make distill)"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 -- the keys of `data` in a YAML file
         self,
         weights: str,
         corpus: Corpus | None = None,
@@ -81,6 +83,7 @@ class SolutionDataModule(RowsDataModule):
         mixture: dict[str, Weighted] | None = None,
         too_long: TooLong = "drop",
         max_unusable: float = 0.01,
+        num_workers: int = 1,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         if (corpus is None) == (not mixture):
@@ -92,6 +95,9 @@ class SolutionDataModule(RowsDataModule):
         self.chat = chat
         self.too_long: TooLong = too_long
         self.max_unusable = max_unusable
+        if num_workers < 1:
+            raise ValueError(f"data.num_workers={num_workers}: at least one process encodes")
+        self.num_workers = num_workers
 
     def prepare_data(self) -> None:
         """Encode the rows, in one process of each machine, while the others wait without end."""
@@ -174,16 +180,16 @@ class SolutionDataModule(RowsDataModule):
         chat = was_in_chat(corpus, self.chat)
         encoder = ConversationEncoder(self.tokenizer(), self.format, chat, corpus.domain)
         size = vocabulary_size(self.weights)
-        for place, row in read_solutions(corpus):
+        for encoded in encode_rows(encoder, read_solutions(corpus), self.num_workers):
             tally.rows += 1
             try:
-                sequences = encoder.encode(row, place)
-                for number, turns in enumerate(sequences, 1):
-                    check_ids(turns, size, place, self.weights)
-                    if (fitted := self._fitted(turns, place, tally)) is not None:
+                if encoded.error is not None:
+                    raise encoded.error
+                for name, turns in encoded.named():
+                    check_ids(turns, size, encoded.place, self.weights)
+                    if (fitted := self._fitted(turns, encoded.place, tally)) is not None:
                         tally.sequences += 1
-                        name = str(row.get("id") or place)
-                        yield (name if len(sequences) == 1 else f"{name}-{number}"), fitted
+                        yield name, fitted
             except UnusableRow as error:
                 tally.note_unusable(error)
 

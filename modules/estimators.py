@@ -75,7 +75,9 @@ class PolicyGradient:
         figures = {"entropy": -logprobs.detach(), "kl": logprobs.new_zeros(0)}
         advantages, penalty = batch.advantages, torch.zeros_like(logprobs)
         if len(batch.reference_logprobs) == len(logprobs):
-            penalty = self.kl_coefficient * kl_estimate(logprobs, batch.reference_logprobs, self.kl)
+            if self.kl_coefficient:  # far from the reference k3 is infinite, and 0 of it no number
+                divergence = kl_estimate(logprobs, batch.reference_logprobs, self.kl)
+                penalty = self.kl_coefficient * divergence
             figures["kl"] = kl_estimate(logprobs.detach(), batch.reference_logprobs, "k3")
         elif self.kl_coefficient:
             raise ValueError(

@@ -53,6 +53,9 @@ class UnusableRow(ValueError):
         super().__init__(detail)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[UnusableRow], tuple[str, str]]:
+        return UnusableRow, (self.reason, str(self))  # it comes from processes that encode
+
 
 def check_roles(messages: Sequence[Message]) -> None:
     """Refuse a conversation that no model could have had.

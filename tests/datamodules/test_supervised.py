@@ -252,3 +252,20 @@ def test_a_fit_within_a_token_budget_goes_on_with_as_many_micro_batches(tiny_mod
     with pytest.raises(ValueError, match=r"had 2 micro-batches in a step, .* would now have 4"):
         cut_off_fit(tiny_model, corpus, tmp_path, accumulate=4, **budget)
     assert cut_off_fit(tiny_model, corpus, tmp_path, **budget).current_epoch == 2
+
+
+def test_several_processes_encode_as_one_does(tiny_model, tmp_path):
+    rows = [*ROWS, {"prompt": "empty?", "solution": ""}] * 20
+    one, two = (
+        encoded(
+            tiny_model,
+            write_jsonl(tmp_path / "rows.jsonl", rows),
+            tmp_path / str(workers),
+            num_workers=workers,
+            max_unusable=0.1,
+        )
+        for workers in (1, 2)
+    )
+    assert one.counts == two.counts
+    assert one.counts["unusable_no_solution"] == 20
+    assert one.examples.fingerprint == two.examples.fingerprint
