@@ -94,7 +94,7 @@ def compared_logprobs(folder: Path) -> dict[str, float]:
 def compared_text(weights: Path, statements: list[str], kv_gib: float) -> dict[str, Any]:
     """How many greedy texts of vLLM are those of transformers, both in the same precision.
 
-    That is float32, or bfloat16 for an adapter, which vLLM applies in no other.
+    That is float32, or on a GPU bfloat16 for an adapter, which vLLM applies in no other there.
     """
     from distillation_teacher import prompt_of
     from transformers import AutoTokenizer
@@ -105,7 +105,8 @@ def compared_text(weights: Path, statements: list[str], kv_gib: float) -> dict[s
 
     prompts = [prompt_of(statement) for statement in statements]
     tokenizer = AutoTokenizer.from_pretrained(weights)
-    dtype = torch.bfloat16 if is_adapter(str(weights)) else torch.float32
+    is_half = is_adapter(str(weights)) and torch.cuda.is_available()
+    dtype = torch.bfloat16 if is_half else torch.float32
     model = load(weights, dtype)
     plain = []
     for prompt in prompts:

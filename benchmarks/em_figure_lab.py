@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from em_figure_engines import Machine, TwoEngines
 from seeds import Clock, keep_to
 
-from promptcot.corpora import Columns, Corpus, read_corpus
+from promptcot.columns import Columns
+from promptcot.corpora import Corpus, read_corpus
 from promptcot.fingerprints import weights_fingerprint
 from promptcot.keyphrases import keyphrases
 from promptcot.prompts import PromptFormat

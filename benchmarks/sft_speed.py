@@ -41,14 +41,16 @@ def main(arguments: list[str]) -> None:
     add("--budget", type=int, default=16384, help="tokens of one of our micro-batches")
     add("--trl-rows", type=int, default=4, help="rows of one of TRL's")
     add("--recompute", action="store_true", help="gradient checkpointing, in both")
-    add("--who", choices=("ours", "trl"), help="measure this one in this process")
+    add("--who", choices=("prepare", "ours", "trl"), help="do this in this process")
     given = parser.parse_args(arguments)
+    if given.who == "prepare":
+        prepare(given)
+        return
     if given.who:
         found = (ours if given.who == "ours" else trl)(given)
         sys.stdout.write(json.dumps({"who": given.who, **found}) + "\n")
         return
-    prepare(given)
-    for who in ("ours", "trl"):
+    for who in ("prepare", "ours", "trl"):  # each frees the GPU when it ends
         subprocess.run([sys.executable, __file__, *arguments, "--who", who], check=False)
 
 

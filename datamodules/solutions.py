@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptcot.chats import UnusableRow
-from promptcot.corpora import Columns, Corpus, read_rows
+from promptcot.columns import Columns
+from promptcot.corpora import Corpus, read_rows
 from promptcot.protocols import Piece
 from promptcot.records import Domain, Problem
 from promptcot.store import MANIFEST, Row, read_manifest

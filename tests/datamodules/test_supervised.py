@@ -56,6 +56,9 @@ def test_files_of_any_kind_give_the_same_rows(tiny_model, tmp_path):
     corpora["json"] = Corpus(str(tmp_path / "rows.json"))
     pa.parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "rows.parquet")
     corpora["parquet"] = Corpus(str(tmp_path / "rows.parquet"))
+    for number in (0, 1):
+        write_jsonl(tmp_path / f"part-{number}.jsonl", ROWS[10 * number : 10 * number + 10])
+    corpora["pattern"] = Corpus(str(tmp_path / "part-*.jsonl"))
     (tmp_path / "folder").mkdir()
     write_jsonl(tmp_path / "folder" / "train.jsonl")
     corpora["folder"] = Corpus(str(tmp_path / "folder"))

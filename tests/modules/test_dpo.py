@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 from datamodules import PairDataModule, SolutionDataModule
 from modules import DPOModule, Preference
 from modules.adapters import LoRA
-from promptcot.corpora import Columns, Corpus
+from promptcot.columns import Columns
+from promptcot.corpora import Corpus
 from promptcot.fingerprints import weights_fingerprint
 from promptcot.pairs import Pair, pack_pairs, with_reference
 from promptcot.store import open_round

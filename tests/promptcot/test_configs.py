@@ -11,9 +11,10 @@ import jsonargparse
 import pytest
 import yaml
 
+from promptcot.columns import Columns
 from promptcot.command_line import Parser, make_command
 from promptcot.configs import to_config
-from promptcot.corpora import SAMPLE_DATA, Columns, Corpus
+from promptcot.corpora import SAMPLE_DATA, Corpus
 from promptcot.engines import (
     AutoEngine,
     HFEngine,
