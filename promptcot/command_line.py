@@ -56,7 +56,8 @@ class HelpfulErrors:
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if "did you mean" not in message:  # said already, by the parser of a class's own keys
-            message += suggestion(message, known_keys(self))
+            nearest = suggestion(message, _own_keys(self))  # before those of other classes
+            message += nearest or suggestion(message, known_keys(self))
         if not self.exit_on_error:  # type: ignore[attr-defined]
             super().error(message, ex)  # type: ignore[misc]
         sys.stderr.write(f"error: {message}\nsee {self.prog} --help\n")  # type: ignore[attr-defined]

@@ -17,7 +17,10 @@ FORMAT = {"rationale_tags": ["<z>", "</z>"], "problem_tags": ["<x>", "</x>"]}
 FIT = {
     "model": {
         "init_args": {
-            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-2}},
+            "optimizer": {
+                "class_path": "torch.optim.AdamW",
+                "init_args": {"lr": 1e-2, "weight_decay": 0.0},
+            },
         }
     },
     "data": {"init_args": {"batch_size": 4}},
@@ -88,7 +91,7 @@ def write_run(folder: Path, **changes: Any) -> Path:
         "e_step": {"sampling": {"n": 3, **sampling}},
         "m_step": {"sampling": {"temperature": 0.0, **sampling}},
         "evaluation": {"num_samples": 3, "max_tokens": 24, "compose_max_tokens": 60},
-        "compose": {"num_sets": 6, "num_concepts": 2, "sampling": {"max_tokens": 60}},
+        "compose": {"num_sets": 24, "num_concepts": 2, "sampling": {"max_tokens": 60}},
         **changes,
     }
     path = folder / "em.yaml"
