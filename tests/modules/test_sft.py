@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from datamodules import SolutionDataModule
 from datamodules.supervised import Weighted
 from modules import Schedule, SFTModule
+from modules.adapters import LoRA
 from promptcot.batches import pack, pad
 from promptcot.corpora import Corpus
 from promptcot.likelihood import TargetLogprobs, load_causal_lm
@@ -262,6 +263,21 @@ def test_a_step_is_exact_to_the_token(chat_model, tmp_path, accumulate, budget):
     before = parameters(AutoModelForCausalLM.from_pretrained(chat_model))
     assert_close(parameters(module), before - gradient, atol=1e-5, rtol=1e-5)
     assert float(trainer.callback_metrics["sft/loss"]) == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("adapter", [None, LoRA(rank=4)], ids=["whole", "adapter"])
+def test_recomputed_activations_give_the_same_step(chat_model, tmp_path, adapter):
+    rows = [{"messages": messages(talk)} for talk in TALKS]
+    corpus = written(tmp_path, rows)
+    stepped, recomputed = [], []
+    for recomputes in (False, True):
+        module = SFTModule(str(chat_model), SGD, gradient_checkpointing=recomputes, adapter=adapter)
+        torch.manual_seed(0)  # of a new adapter
+        fit(module, SolutionDataModule(str(chat_model), corpus), tmp_path / str(recomputes))
+        stepped.append(parameters(module))
+        recomputed.append(module.policy.lm.is_gradient_checkpointing)
+    assert recomputed == [False, True]
+    assert_close(stepped[1], stepped[0], atol=0, rtol=0)
 
 
 def loaded(model, folder, rows, **given):
