@@ -56,7 +56,7 @@ class RowsDataModule(LightningDataModule, ABC):
     """
 
     needed: str
-    """What a row must have to be trained on, as an error names it."""
+    """What a row must have to be trained on, as the error of ``fitting`` names it."""
     cure: str
     """What to do where no row has it."""
 

@@ -72,9 +72,6 @@ class SolutionDataModule(RowsDataModule):
         kwargs: See ``RowsDataModule``.
     """
 
-    needed = "a solution"
-    cure = "make some (python cli.py make distill)"
-
     def __init__(  # noqa: PLR0913, PLR0917 -- the keys of `data` in a YAML file
         self,
         weights: str,

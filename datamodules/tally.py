@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
 from promptcot.chats import UnusableRow
 
-log = logging.getLogger(__name__)
 SHOWN = 3
 """Rows of one kind that a message names."""
 

@@ -23,11 +23,11 @@ from promptcot.turns import Turns, joined
 RATE = 0.05
 SGD = partial(torch.optim.SGD, lr=RATE)
 PAIRS = [
-    ("1 + 1?", "it is 2", ""),
-    ("why?", "because", ""),
-    ("how many primes below 10?", "4", ""),
-    ("name one", "b", ""),
-    ("the last?", "yes, this", ""),
+    ("1 + 1?", "it is 2"),
+    ("why?", "because"),
+    ("how many primes below 10?", "4"),
+    ("name one", "b"),
+    ("the last?", "yes, this"),
 ]
 TALKS = [  # user and assistant in turns
     ["hi", "a"],
@@ -379,13 +379,13 @@ def test_a_solution_without_a_domain_is_of_the_corpus_s(tiny_model, tmp_path):
 def test_solutions_are_imitated_token_for_token(tiny_model, tmp_path):
     rows = [
         {"prompt": p, "solution": c if n % 2 else {"text": c, "tokens": list(map(ord, c))}}
-        for n, (p, c, _) in enumerate(PAIRS)
+        for n, (p, c) in enumerate(PAIRS)
     ]
     module = SFTModule(str(tiny_model), SGD)
     data = SolutionDataModule(str(tiny_model), written(tmp_path, rows), chat=False, batch_size=5)
     fit(module, data, tmp_path, accumulate=2)
     lm = AutoModelForCausalLM.from_pretrained(tiny_model)
-    nll = [-plain_logprobs(lm, list(map(ord, p)), [*map(ord, c), 0]) for p, c, _ in PAIRS]
+    nll = [-plain_logprobs(lm, list(map(ord, p)), [*map(ord, c), 0]) for p, c in PAIRS]
     torch.cat(nll).mean().backward()
     expected = torch.cat([(p - RATE * p.grad).detach().flatten() for p in lm.parameters()])
     assert_close(parameters(module), expected, atol=2e-5, rtol=1e-4)
@@ -396,7 +396,7 @@ def test_the_rate_follows_the_schedule_over_epochs_and_micro_batches(tiny_model,
         def on_before_optimizer_step(self, optimizer):
             self.rates = [*getattr(self, "rates", []), optimizer.param_groups[0]["lr"]]
 
-    rows = [{"prompt": p, "solution": c} for p, c, _ in PAIRS]
+    rows = [{"prompt": p, "solution": c} for p, c in PAIRS]
     data = SolutionDataModule(str(tiny_model), written(tmp_path, rows), chat=False, batch_size=2)
     schedule = Schedule("linear", warmup=0.5, floor=0.2)
     module = Rates(str(tiny_model), SGD, schedule=schedule)
