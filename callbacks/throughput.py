@@ -8,19 +8,24 @@ import time
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.refresh import RefreshTrainingSet
 from promptcot.batches import TokenBatch
+from promptcot.flops import StepFlops, step_flops
 
 GIB = 1 << 30
 
 
 class Throughput(Callback):
-    """Logs three numbers at each optimizer step that the trainer logs.
+    """Logs some numbers at each optimizer step that the trainer logs.
 
     - ``throughput/tokens_per_s``: prompt and target tokens of all ranks over the time of training
       alone, since the last such step;
+    - ``throughput/mfu``: share of the GPU's peak that training without recomputation would need in
+      that time, the mean over ranks (model FLOPs utilization); where the peak of the GPU and the
+      operations of the model are known;
     - ``throughput/generating``: share of the fit's time so far that went into rounds of data;
     - ``throughput/peak_gib``: most memory so far, of the largest rank: the GPU's where there is
       one, else the process's.
@@ -31,10 +36,18 @@ class Throughput(Callback):
         self._tokens = 0
         self._training_s = 0.0
         self._batch_started = 0.0
+        self._flops: StepFlops | None = None
+        self._peak_flops: float | None = None
+        self._done_flops = torch.zeros((), dtype=torch.float64)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.perf_counter()
         self._tokens, self._training_s = 0, 0.0
+        if pl_module.device.type == "cuda":
+            self._flops = step_flops(pl_module.policy.lm)  # type: ignore[union-attr, arg-type]
+            dtype = torch.bfloat16 if "bf16" in str(trainer.precision) else torch.float32
+            self._peak_flops = get_available_flops(pl_module.device, dtype)
+            self._done_flops = self._done_flops.to(pl_module.device)
 
     def on_train_batch_start(
         self,
@@ -60,6 +73,10 @@ class Throughput(Callback):
         self._training_s += time.perf_counter() - self._batch_started
         sequences = batch if isinstance(batch, TokenBatch) else batch.sequences
         self._tokens += sequences.tokens.numel()
+        if self._flops is not None:  # summed on the device, which is not waited for
+            squares = _squares(sequences).to(self._done_flops)
+            count, targets = sequences.tokens.numel(), len(sequences.targets)
+            self._done_flops += self._flops.of(count, targets, 0) + self._flops.a_pair * squares
         if logs and ends_step:
             self._log(trainer, pl_module)
 
@@ -74,9 +91,21 @@ class Throughput(Callback):
         distributed = trainer.world_size > 1
         pl_module.log("throughput/tokens_per_s", rate, sync_dist=distributed, reduce_fx="sum")
         pl_module.log("throughput/generating", share)
+        if self._flops is not None and self._peak_flops:
+            mfu = float(self._done_flops) / self._training_s / self._peak_flops
+            pl_module.log("throughput/mfu", mfu, sync_dist=distributed)
+            self._done_flops.zero_()
         peak = peak_gib(pl_module.device)
         pl_module.log("throughput/peak_gib", peak, sync_dist=distributed, reduce_fx="max")
         self._tokens, self._training_s = 0, 0.0
+
+
+def _squares(batch: TokenBatch) -> torch.Tensor:
+    """The sum over documents of their length squared."""
+    if batch.boundaries is None:
+        rows, width = batch.tokens.shape
+        return torch.tensor(rows * width**2)
+    return batch.boundaries.diff().double().square().sum()
 
 
 def peak_gib(device: torch.device) -> float:

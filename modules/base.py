@@ -23,7 +23,7 @@ from modules.gradients import SkippedSteps
 from modules.parameter_groups import parameter_groups
 from modules.schedules import Schedule, check_end, keep_peaks, progress, set_rates
 from modules.step_means import StepMeans
-from modules.strategies import shard
+from modules.strategies import sent_dtype, shard
 from promptcot.batches import TokenBatch
 from promptcot.likelihood import TargetLogprobs, by_segment
 from promptcot.protocols import SegmentLogprobs
@@ -98,7 +98,7 @@ class LMModule(LightningModule):
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         self.strict_loading = not is_adapted(lm)  # checkpoints go without a frozen base
         policy = TargetLogprobs(lm).train()  # transformers hands it over in eval mode
-        shard(policy, self.device_mesh)
+        shard(policy, self.device_mesh, sent_dtype(str(self.trainer.precision), lm))
         self.policy = policy
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -22,9 +22,9 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-from modules.adapters import trained
+from modules.adapters import is_adapted, trained
 from promptcot.likelihood import TargetLogprobs
 
 METADATA = "meta.pt"
@@ -124,16 +124,35 @@ def check_strategy(name: str) -> None:
         )
 
 
-def shard(policy: TargetLogprobs, mesh: DeviceMesh | None) -> None:
+def shard(policy: TargetLogprobs, mesh: DeviceMesh | None, mixed: torch.dtype | None) -> None:
     """Shard a policy over the ranks of a mesh; None, which other strategies have, does nothing.
 
     The policy itself is the root: its forward pass uses the head and the embeddings. Each layer
     of the decoder is gathered when it is needed.
+
+    Args:
+        policy: With its weights.
+        mesh: Of the strategy.
+        mixed: Precision that the weights are rounded to before they are sent, computed with and
+            forgotten; gradients are summed and kept in float32, as the weights themselves. None
+            sends them as they are.
     """
     if mesh is None:
         return
-    ranks = mesh["data_parallel"]
+    # Autocast alone would send float32, and keep a rounded copy of every layer until the forward
+    # pass ends, whether or not the layer itself is gone.
+    rounded = MixedPrecisionPolicy(param_dtype=mixed, reduce_dtype=mixed and torch.float32)
+    over: dict[str, Any] = {"mesh": mesh["data_parallel"], "mp_policy": rounded}
     layers: nn.ModuleList = policy.lm.get_decoder().layers
     for layer in layers:
-        fully_shard(layer, mesh=ranks)
-    fully_shard(policy, mesh=ranks)
+        fully_shard(layer, **over)
+    fully_shard(policy, **over)
+
+
+def sent_dtype(precision: str, lm: nn.Module) -> torch.dtype | None:
+    """What ``shard`` is to round to, by the trainer's precision.
+
+    None with an adapter: it is small, its base is kept as it is computed with, and DoRA measures
+    float32 matrices.
+    """
+    return torch.bfloat16 if precision == "bf16-mixed" and not is_adapted(lm) else None

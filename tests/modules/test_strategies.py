@@ -80,6 +80,8 @@ def start(tiny_model, tmp_path_factory):
     for name, devices in (("auto", 1), ("ddp", 2), ("fsdp2", 2)):
         overlay = {"trainer": {"strategy": name, "devices": devices}}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(overlay))
+    overlay = {"trainer": {"strategy": "fsdp2", "devices": 2, "precision": "bf16-mixed"}}
+    (folder / "fsdp2-bf16.yaml").write_text(yaml.safe_dump(overlay))
     (folder / "model").symlink_to(tiny_model)
     return folder
 
@@ -159,6 +161,19 @@ def test_two_processes_step_by_the_gradient_of_one(start, strategy, trained):
             assert not math.isfinite(values[BAD])
             values[BAD] = norms[BAD]
         assert values == pytest.approx(losses[name], rel=1e-5, nan_ok=True), name
+
+
+@pytest.mark.slow
+def test_sharded_weights_are_sent_rounded_and_kept_as_they_are(start):
+    exact, rounded = (fitted(start, name, "all") for name in ("auto", "fsdp2-bf16"))
+    losses, noisy = (logged(start, name, "all")["loss"] for name in ("auto", "fsdp2-bf16"))
+    assert noisy[:BAD] == pytest.approx(losses[:BAD], rel=0.02)
+    assert noisy != pytest.approx(losses, rel=1e-5)
+    for name, value in exact.items():
+        assert rounded[name].dtype == torch.float32
+        assert_close(rounded[name], value, atol=0.05, rtol=0.05)
+    finest = {name: (value - value.bfloat16()).abs().max() for name, value in rounded.items()}
+    assert all(finest.values())
 
 
 @pytest.mark.slow
