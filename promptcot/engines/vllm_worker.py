@@ -188,7 +188,7 @@ def serve(connection: Connection) -> None:
 
 
 def main() -> None:
-    """Run by ``vllm_process`` with three integers: pipe, parent, and ``at_once`` of ``die_with``."""
+    """Run by ``vllm_process``, with three integers: pipe, parent, ``at_once`` of ``die_with``."""
     pipe, parent, at_once = (int(argument) for argument in sys.argv[1:])
     die_with(parent, at_once=bool(at_once))
     serve(Connection(pipe))
