@@ -29,12 +29,13 @@ class AutoEngine:
         chat: Put each prompt into the model's chat template as a user's message.
         batch_size: Of ``HFEngine``.
         gpu_memory_utilization: Of ``VLLMEngine``.
+        data_parallel_size: Of ``VLLMEngine``: on so many GPUs a model each.
         sleeps: Of ``VLLMEngine``, where it is kept (``KeptEngine``) on a trainer's GPU.
     """
 
-    RESOURCES = frozenset({"gpu_memory_utilization", "sleeps"})
+    RESOURCES = frozenset({"gpu_memory_utilization", "data_parallel_size", "sleeps"})
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         weights: str,
         dtype: str = "auto",
@@ -42,6 +43,7 @@ class AutoEngine:
         batch_size: int = 16,
         gpu_memory_utilization: float = 0.85,
         sleeps: bool = False,
+        data_parallel_size: int = 1,
     ) -> None:
         self.engine: Engine
         if importlib.util.find_spec("vllm") and _has_gpu():
@@ -51,6 +53,7 @@ class AutoEngine:
                 chat=chat,
                 gpu_memory_utilization=gpu_memory_utilization,
                 sleeps=sleeps,
+                data_parallel_size=data_parallel_size,
             )
         else:
             self.engine = HFEngine(weights, dtype=dtype, chat=chat, batch_size=batch_size)

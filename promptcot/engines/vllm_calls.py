@@ -1,9 +1,11 @@
 """What crosses the pipe to vLLM's process, and each call in vLLM's own terms.
 
 The parent sends a ``Config``, then any number of calls, one at a time. Each is answered by a
-``Result`` for every request as it finishes, then ``Done``; whatever the parent sends before that
-ends the call early. An exception that is sent back is the caller's mistake and leaves the engine
-ready for the next call. Any other error ends the process, and its log tells why.
+``Result`` for every request as it finishes, then ``Done``; which requests it begins, a process
+asks by ``Ask`` and is told by ``Take``, as others may answer the same call. Whatever else the
+parent sends before ``Done`` ends the call early. An exception that is sent back is the caller's
+mistake and leaves the engine ready for the next call. Any other error ends the process, and its log
+tells why.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Config:
         chat: Whether a prompt to complete becomes one user message.
         max_in_flight: Requests that vLLM holds at once.
         sleeps: Whether it is to free a GPU's memory between calls.
+        processes: How many share the requests of a call.
         arguments: The rest, as ``vllm.LLM`` takes it.
     """
 
@@ -38,6 +41,7 @@ class Config:
     chat: bool
     max_in_flight: int
     sleeps: bool
+    processes: int
     arguments: dict[str, Any]
 
 
@@ -84,6 +88,20 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class Close:
     """Ends the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """From the process: give me so many requests of the call at most."""
+
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The answer: begin these; none when all are given out."""
+
+    indices: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Generator and scorer on vLLM, in a process of its own whose memory comes back when it is closed.
+"""Generator and scorer on vLLM, in processes of its own whose memory comes back when it is closed.
 
-vLLM is never imported here. Its process sees none of the variables that tell a training process
+vLLM is never imported here. A process of it sees none of the variables that tell a training process
 which rank it is, writes to a log of its own, and does not outlive this one, however this one ends.
 
 Results depend on the request alone, except that vLLM's kernels round differently in differently
@@ -11,20 +11,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from promptcot.adapters import base_of
 from promptcot.chunks import chunks
-from promptcot.engines.vllm_calls import (
-    Config,
-    Generate,
-    Measure,
-    Reload,
-    Score,
-    Sleep,
-)
-from promptcot.engines.vllm_process import VLLMProcess
+from promptcot.engines.child_environment import device_groups
+from promptcot.engines.vllm_calls import Config, Generate, Measure, Score, Sleep
+from promptcot.engines.vllm_processes import VLLMProcesses
 from promptcot.engines.vllm_weights import lora_arguments
 from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
 from promptcot.weights import architecture, check_weights
@@ -41,19 +36,23 @@ class VLLMEngine:
         dtype: As vLLM takes it; ``auto`` is the weights' own, but bfloat16 for float32 weights on a
             GPU, where updates smaller than half a step of bfloat16 do not show.
         gpu_memory_utilization: Share of each GPU's memory for weights and key/value cache.
-        tensor_parallel_size: GPUs that share the model.
+        tensor_parallel_size: GPUs that share a model.
+        data_parallel_size: Processes with a model each, on GPUs of their own, that share out the
+            requests: for a model that fits on fewer GPUs than there are.
         max_model_len: Tokens of context, prompt and completion; None takes what the model has.
             The last one stays unused, so that whatever was sampled can also be scored.
         enforce_eager: No CUDA graphs: starts sooner, samples slower.
-        max_in_flight: Requests that vLLM holds at once.
+        max_in_flight: Requests that each process holds at once.
         chat: Whether each prompt becomes one user message in the model's chat template.
         options: Anything else that ``vllm.LLM`` takes; wins over the above.
         sleeps: Whether ``sleep`` frees the GPUs' memory; vLLM starts a little differently for it.
-        devices: Numbers of the GPUs to use, of those that this process sees; None for the first
-            ones. Give it others than a trainer's to generate beside it.
             On the CPU nothing is freed.
+        devices: Numbers of the GPUs to use, of those that this process sees; None for the first
+            ones. With several processes each takes the next ``tensor_parallel_size`` of them. Give
+            it others than a trainer's to generate beside it.
 
     Raises:
+        ValueError: ``devices`` are not as many as needed.
         ModuleNotFoundError: vLLM is not installed.
         FileNotFoundError: There is no model at ``weights``.
         RuntimeError: vLLM could not start; the message ends with its log.
@@ -63,6 +62,7 @@ class VLLMEngine:
         {
             "gpu_memory_utilization",
             "tensor_parallel_size",
+            "data_parallel_size",
             "enforce_eager",
             "max_in_flight",
             "sleeps",
@@ -77,6 +77,7 @@ class VLLMEngine:
         dtype: str = "auto",
         gpu_memory_utilization: float = 0.85,
         tensor_parallel_size: int = 1,
+        data_parallel_size: int = 1,
         max_model_len: int | None = None,
         enforce_eager: bool = True,
         max_in_flight: int = 512,
@@ -112,8 +113,9 @@ class VLLMEngine:
             arguments.get("enable_lora")
         )
         num_gpus = arguments["tensor_parallel_size"] * arguments.get("pipeline_parallel_size", 1)
-        config = Config(weights, chat, max_in_flight, sleeps, arguments)
-        self._process = VLLMProcess(config, alone=num_gpus == 1, devices=devices)
+        groups = device_groups(devices, data_parallel_size, num_gpus)
+        config = Config(weights, chat, max_in_flight, sleeps, data_parallel_size, arguments)
+        self._processes = VLLMProcesses(config, groups, alone=num_gpus == 1)
 
     def batches(self, count: int) -> Iterator[range]:
         """Each request is on its own."""
@@ -124,7 +126,7 @@ class VLLMEngine:
     ) -> dict[int, str]:
         """Index and length in words of each request that the context cannot hold."""
         call = Measure(tuple(requests), max_tokens)
-        return {result.index: cast(str, result.value) for result in self._process.call(call)}
+        return {index: cast(str, length) for index, length in self._processes.call(call)}
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling
@@ -133,22 +135,22 @@ class VLLMEngine:
 
         Raises:
             ValueError: A prompt has no token or does not fit into the context; nothing is sampled.
-            RuntimeError: The process died; the message ends with its log.
+            RuntimeError: A process died; the message ends with its log.
         """
         self._check_awake()
-        for result in self._process.call(Generate(tuple(requests), sampling)):
-            yield result.index, cast(list[Completion], result.value)
+        results = self._processes.call(Generate(tuple(requests), sampling))
+        yield from cast(Iterator[tuple[int, list[Completion]]], results)
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, SegmentLogprobs]]:
         """Index of a request and its target's log-probabilities, as they are ready.
 
         Raises:
             ValueError: A prompt has no token, or it does not fit into the context with its target.
-            RuntimeError: The process died; the message ends with its log.
+            RuntimeError: A process died; the message ends with its log.
         """
         self._check_awake()
-        for result in self._process.call(Score(tuple(requests))):
-            yield result.index, cast(SegmentLogprobs, result.value)
+        results = self._processes.call(Score(tuple(requests)))
+        yield from cast(Iterator[tuple[int, SegmentLogprobs]], results)
 
     def can_reload(self, weights: str) -> bool:
         """Whether ``reload`` can take these.
@@ -168,12 +170,12 @@ class VLLMEngine:
         return bool(needed <= self._max_lora_rank)
 
     def reload(self, weights: str) -> None:
-        """Compute with other weights from now on, in the process that is there; wakes it up.
+        """Compute with other weights from now on, in the processes that are there; wakes them up.
 
         Raises:
             FileNotFoundError: There is no model at ``weights``.
             ValueError: It does not fit into the one that is loaded.
-            RuntimeError: The process died; the message ends with its log.
+            RuntimeError: A process died; the message ends with its log.
         """
         check_weights(weights)
         if not self.can_reload(weights):
@@ -182,9 +184,8 @@ class VLLMEngine:
                 "another config.json, another base or is an adapter that it was not opened for: "
                 "open a new one"
             )
-        for _ in self._process.call(Reload(weights)):
-            pass
-        self.weights = self._process.weights = weights
+        self._processes.reload(weights)
+        self.weights = weights
         self._asleep = False
 
     def sleep(self) -> bool:
@@ -194,8 +195,7 @@ class VLLMEngine:
         machine's memory instead.
         """
         if self.sleeps and not self._asleep:
-            for _ in self._process.call(Sleep()):
-                pass
+            deque(self._processes.call(Sleep()), maxlen=0)
             self._asleep = True
         return self._asleep
 
@@ -205,8 +205,8 @@ class VLLMEngine:
             self.reload(self.weights)
 
     def close(self) -> None:
-        """End the process and wait until its memory is free."""
-        self._process.close()
+        """End the processes and wait until their memory is free. Safe to call twice."""
+        self._processes.close()
 
     def _check_awake(self) -> None:
         if self._asleep:

@@ -1,4 +1,4 @@
-"""The process that owns vLLM, seen from the one that asks it.
+"""A process that owns vLLM, seen from the one that asks it.
 
 It writes to a log of its own and does not outlive this process, however this one ends.
 """
@@ -13,17 +13,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from promptcot.engines.child_environment import child_environment
-from promptcot.engines.vllm_calls import Call, Close, Config, Done, Result, Stop
+from promptcot.engines.vllm_calls import Ask, Config, Done, Result, Take
 
-Message = Result | Done | Exception | None
-"""None: the pipe is closed, so the process is gone."""
+Message = Result | Ask | Done | Exception
 
 CLOSE_S = 10.0
 """Seconds that vLLM gets to shut down by itself."""
@@ -32,22 +29,28 @@ _RUN = "from promptcot.engines.vllm_worker import main; main()"
 
 
 class VLLMProcess:
-    """A process with one vLLM engine; one call at a time.
+    """A process with one vLLM engine. Made at once; ``answers`` tells when it has loaded the model.
 
     Args:
         config: What the engine is opened with.
         alone: Whether that process does all the work itself, as it can on a single GPU.
         devices: Numbers of the GPUs to use, of those that this process sees; None for all.
-
-    Raises:
-        RuntimeError: vLLM could not start; the message ends with its log.
+        place: Which one it is of several, as errors name it.
     """
 
     def __init__(
-        self, config: Config, *, alone: bool, devices: Sequence[int] | None = None
+        self,
+        config: Config,
+        *,
+        alone: bool,
+        devices: Sequence[int] | None = None,
+        place: str = "",
     ) -> None:
         self.weights = config.weights
         """What it computes with, as errors name it; whoever reloads it says so here."""
+        self._place = place
+        self._lock = threading.Lock()
+        environment = child_environment(alone=alone, devices=devices)
         self._folder = tempfile.TemporaryDirectory(prefix="vllm-")
         self._log = Path(self._folder.name) / "log"
         self._connection, theirs = multiprocessing.Pipe()
@@ -57,7 +60,7 @@ class VLLMProcess:
         with theirs, self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _RUN, *map(str, arguments)],
-                env=child_environment(alone=alone, devices=devices),
+                env=environment,
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -65,107 +68,76 @@ class VLLMProcess:
                 start_new_session=True,
             )
         self._group: int | None = self._process.pid
-        self._busy = False
-        with ExitStack() as failed:
-            failed.callback(self._folder.cleanup)
-            failed.callback(self._kill)
-            self._next(self._ask(config))
-            failed.pop_all()
+        self.send(config)
 
     @property
     def pid(self) -> int:
         """Number of the process."""
         return self._process.pid
 
-    def call(self, call: Call) -> Iterator[Result]:
-        """What it answers, as it comes. Leaving the iterator early ends the call.
+    @property
+    def is_open(self) -> bool:
+        """False once it was ended, or was found dead."""
+        return self._group is not None
+
+    def send(self, message: object) -> None:
+        """Any thread may; to one that is dead nothing is sent, as ``answers`` will tell."""
+        with self._lock, suppress(OSError):
+            self._connection.send(message)
+
+    def answers(self, give: Callable[[int], tuple[int, ...]]) -> Iterator[Result]:
+        """What it answers, as it comes, until it is ready for the next call; to be read to its end.
+
+        Args:
+            give: Gives out the numbers of at most so many requests to begin.
 
         Raises:
-            RuntimeError: It is closed, in the middle of another call, or died; or as the call says.
+            RuntimeError: It died; the message ends with its log. Or as the call says.
         """
-        inbox = self._ask(call)
-        try:
-            while isinstance(message := self._next(inbox), Result):
+        while not isinstance(message := self._receive(), Done):
+            if isinstance(message, Exception):
+                raise message
+            if isinstance(message, Ask):
+                self.send(Take(give(message.room)))
+            else:
                 yield message
-        except GeneratorExit:
-            with suppress(OSError, RuntimeError):  # closed or dead: nothing is left to stop
-                self._connection.send(Stop())
-                while isinstance(self._next(inbox), Result):
-                    pass
-            raise
 
-    def close(self) -> None:
-        """End it and wait until its memory is free. Safe to call twice."""
-        if self._group is not None:
-            with suppress(OSError):
-                self._connection.send(Close())
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(CLOSE_S)
-            self._kill()
-        self._folder.cleanup()
-
-    def _ask(self, message: object) -> SimpleQueue[Message]:
-        """Send the message; what comes back piles up in a queue, so vLLM never waits for us."""
-        if self._group is None:
-            raise RuntimeError(f"the vLLM engine on {self.weights} is closed: open a new one")
-        if self._busy:
-            raise RuntimeError(
-                f"the vLLM engine on {self.weights} is in the middle of another call: "
-                "finish or close that iterator first"
-            )
-        inbox: SimpleQueue[Message] = SimpleQueue()
-        with suppress(OSError):  # dead: the reader will see it
-            self._connection.send(message)
-        threading.Thread(target=_read, args=(self._connection, inbox), daemon=True).start()
-        self._busy = True
-        return inbox
-
-    def _next(self, inbox: SimpleQueue[Message]) -> Result | Done:
-        message = self._wait(inbox)
-        self._busy = isinstance(message, Result)
-        if message is None:
-            raise self._death()
-        if isinstance(message, Exception):
-            raise message
-        return message
-
-    def _wait(self, inbox: SimpleQueue[Message]) -> Message:
-        while True:
-            alive = self._process.poll() is None  # before the queue: its last words still count
-            try:
-                return inbox.get(timeout=1.0)
-            except Empty:
-                if not alive:
-                    return None
-
-    def _death(self) -> RuntimeError:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(CLOSE_S)
-        self._kill()
-        log = self._log.read_text(errors="replace") if self._log.exists() else ""
-        lines = [line for line in re.split(r"[\r\n]+", log) if line.strip()]
-        code = self._process.returncode
-        killed = " (killed; by the kernel, if memory ran out)" if code == -signal.SIGKILL else ""
-        return RuntimeError(
-            f"the vLLM engine on {self.weights} died with exit code {code}{killed}. "
-            f"The end of its log:\n" + "\n".join(lines[-LOG_LINES:])
-        )
-
-    def _kill(self) -> None:
-        """End it and all that it started, at once; its log stays until ``close``."""
+    def kill(self) -> None:
+        """End it and all that it started, at once; its log stays until ``end``."""
         group, self._group = self._group, None
         if group is not None:
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
             self._process.wait()
 
+    def end(self, patience_s: float) -> None:
+        """Wait until it is gone and its memory is free; it is killed when that takes too long."""
+        if self.is_open:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience_s)
+            self.kill()
+        self._folder.cleanup()
 
-def _read(connection: Connection, inbox: SimpleQueue[Message]) -> None:
-    message: Message = Result(-1, [])
-    try:
-        with suppress(EOFError, OSError):
-            while isinstance(message, Result):
-                message = connection.recv()
-                inbox.put(message)
-    finally:
-        inbox.put(None)
+    def _receive(self) -> Message:
+        try:
+            while not self._connection.poll(1.0):
+                # Gone, though something that it started holds the pipe open; its last words count.
+                if self._process.poll() is not None and not self._connection.poll():
+                    raise self._death()
+            message: Message = self._connection.recv()
+        except (EOFError, OSError):
+            raise self._death() from None
+        return message
+
+    def _death(self) -> RuntimeError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSE_S)
+        self.kill()
+        log = self._log.read_text(errors="replace") if self._log.exists() else ""
+        lines = [line for line in re.split(r"[\r\n]+", log) if line.strip()]
+        code = self._process.returncode
+        killed = " (killed; by the kernel, if memory ran out)" if code == -signal.SIGKILL else ""
+        return RuntimeError(
+            f"the vLLM engine on {self.weights}{self._place} died with exit code {code}{killed}. "
+            f"The end of its log:\n" + "\n".join(lines[-LOG_LINES:])
+        )

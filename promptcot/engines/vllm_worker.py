@@ -1,4 +1,4 @@
-"""The process that owns vLLM: started by ``vllm_engine``, gone with its parent."""
+"""The process that owns vLLM: started by ``vllm_process``, gone with its parent."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import count
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from promptcot.adapters import base_of, tokenizer_folder
+from promptcot.engines.sharing import Share, equal_share
 from promptcot.engines.vllm_calls import (
     Call,
     Close,
@@ -28,6 +29,7 @@ from promptcot.engines.vllm_calls import (
     Scoring,
     Sleep,
     Stop,
+    Take,
     Work,
 )
 from promptcot.engines.vllm_weights import DROPPED, RESTORED, LoadedWeights
@@ -57,7 +59,7 @@ class Worker:
         # vLLM scores prompts only, and a prompt must leave room for a token.
         max_length = self.engine.model_config.max_model_len - 1
         self.vocabulary = Vocabulary(tokenizer, max_length, config.chat)
-        self.max_in_flight = config.max_in_flight
+        self.max_in_flight, self.processes = config.max_in_flight, config.processes
         self.names = map(str, count())
 
     def answer(self, call: Call, connection: Connection) -> None:
@@ -91,10 +93,10 @@ class Worker:
         return Scoring(call, self.vocabulary)
 
     def _results(self, work: Work, connection: Connection) -> Iterator[Result]:
-        waiting = iter(range(len(work.sequences)))
+        share = Share(connection)
         running: dict[str, int] = {}
         try:
-            while self._admit(work, waiting, running) and not connection.poll():
+            while self._admit(work, share, running):
                 for output in self.engine.step():
                     if output.finished:
                         index = running.pop(output.request_id)
@@ -102,19 +104,21 @@ class Worker:
         finally:
             self.engine.abort_request(list(running))
 
-    def _admit(self, work: Work, waiting: Iterator[int], running: dict[str, int]) -> bool:
-        """Fill up what vLLM holds; False when nothing is left to do."""
-        for index in islice(waiting, self._limit(work) - len(running)):
+    def _admit(self, work: Work, share: Share, running: dict[str, int]) -> bool:
+        """Fill up what vLLM holds; False when nothing is left to do, or nobody wants it."""
+        for index in share.take(self._limit(work) - len(running), wait=not running):
             name = next(self.names)
             prompt = {"prompt_token_ids": work.sequences[index].tolist()}
             self.engine.add_request(
                 name, prompt, work.params(index), lora_request=self.weights.adapter
             )
             running[name] = index
-        return bool(running)
+        return bool(running) and not share.is_stopped
 
     def _limit(self, work: Work) -> int:
-        return 1 if self.scores_alone and isinstance(work, Scoring) else self.max_in_flight
+        if self.scores_alone and isinstance(work, Scoring):
+            return 1
+        return min(self.max_in_flight, equal_share(len(work.sequences), self.processes))
 
 
 def _for_this_machine(config: Config, *, on_cpu: bool) -> tuple[dict[str, Any], int]:
@@ -178,13 +182,13 @@ def serve(connection: Connection) -> None:
     worker = Worker(config, tokenizer)
     connection.send(Done())
     while not isinstance(call := connection.recv(), Close):
-        if not isinstance(call, Stop):  # a stop is read here when its call is over
+        if not isinstance(call, Stop | Take):  # read here when their call is over
             worker.answer(call, connection)
     worker.engine.engine_core.shutdown()
 
 
 def main() -> None:
-    """Run by ``vllm_engine`` with three integers: pipe, parent, and ``at_once`` of ``die_with``."""
+    """Run by ``vllm_process``, with three integers: pipe, parent, ``at_once`` of ``die_with``."""
     pipe, parent, at_once = (int(argument) for argument in sys.argv[1:])
     die_with(parent, at_once=bool(at_once))
     serve(Connection(pipe))

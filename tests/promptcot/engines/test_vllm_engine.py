@@ -257,7 +257,7 @@ def test_a_sequence_that_fills_the_context_can_be_sampled_and_scored(engine):
 @vllm
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_process_is_no_rank_of_the_launcher(engine):
-    environment = Path(f"/proc/{engine._process.pid}/environ").read_text().split("\0")
+    environment = Path(f"/proc/{engine._processes.pids[0]}/environ").read_text().split("\0")
     names = {entry.partition("=")[0] for entry in environment}
     assert not names & set(RANK_OF_A_LAUNCHER)
     assert "VLLM_NO_USAGE_STATS" in names
@@ -324,7 +324,7 @@ def test_a_process_that_is_killed_half_way_is_reported_not_awaited(
             [Request("Item:", n) for n in range(40)], Sampling(max_tokens=200)
         )
         next(results)
-        os.kill(engine._process.pid, signal.SIGKILL)
+        os.kill(engine._processes.pids[0], signal.SIGKILL)
         begin = time.monotonic()
         with pytest.raises(RuntimeError, match=r"exit code -9(.|\n)*log") as raised:
             list(results)
@@ -346,7 +346,7 @@ with ThreadPoolExecutor() as threads:  # a thread that ends must not take the en
 requests = [Request("Hi"), Request("What is the capital of France?")]
 results = engine.generate(requests, Sampling(temperature=0, max_tokens=400))
 next(results)
-print(engine._process.pid, flush=True)
+print(engine._processes.pids[0], flush=True)
 list(results)
 """
 
@@ -371,7 +371,7 @@ def test_the_process_is_gone_soon_after_its_parent_was_killed(embedded_weights, 
 @vllm
 def test_closing_twice_is_safe_and_ends_the_process(engine, embedded_weights):
     """Last: it takes the engine of the others away."""
-    pid = engine._process.pid
+    pid = engine._processes.pids[0]
     engine.close()
     engine.close()
     assert not is_running(pid)

@@ -91,7 +91,7 @@ def test_one_process_takes_adapters_and_their_base_in_turn(
     assert distance(expected[first], expected[second]) > 0.1
     assert distance(expected[other], expected[embedded_weights]) > 0.1
     with closing(OPEN(str(first))) as engine:
-        process = engine._process.pid
+        process = engine._processes.pids[0]
         assert distance(scores(engine), expected[first]) < 0.01
         for folder in (second, embedded_weights, first, embedded_weights):
             greedy = list(engine.generate([Request(TEXTS[0][0])], Sampling(1, 0.0, 1.0, 8)))
@@ -109,7 +109,7 @@ def test_one_process_takes_adapters_and_their_base_in_turn(
             engine.reload(str(other))
         with pytest.raises(FileNotFoundError, match="no model folder"):
             engine.reload("models/nowhere")
-        assert engine._process.pid == process
+        assert engine._processes.pids[0] == process
 
 
 def test_adapters_that_vllm_cannot_apply_are_refused_before_it_starts(tiny_model, tmp_path):
