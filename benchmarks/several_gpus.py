@@ -5,7 +5,7 @@
     python benchmarks/several_gpus.py large         # random weights of the shape of 7B
     python benchmarks/several_gpus.py live          # refreshed fits, vLLM asleep on the same GPUs
     python benchmarks/several_gpus.py agree         # losses of every strategy, on one round
-    python benchmarks/several_gpus.py engines       # GPUs of its own, tensor and data parallel
+    python benchmarks/several_gpus.py engines       # rounds by one, two and four engines
     python benchmarks/several_gpus.py lost          # one rank is killed in a round, in a save
     python benchmarks/several_gpus.py speed --gpus 4
     python benchmarks/several_gpus.py checkpoints
@@ -102,17 +102,19 @@ def prepare(given: argparse.Namespace) -> None:
 
 
 def live(given: argparse.Namespace) -> None:
-    """Two rounds of each kind under each strategy, all side by side: vLLM sleeps in turn."""
-    jobs: dict[str, Job] = {}
-    for number, (kind, strategy) in enumerate(
-        (kind, strategy) for kind in KINDS for strategy in ("auto", *STRATEGIES)
-    ):
-        count = 1 if strategy == "auto" else 2
-        own = refreshed(given, kind, strategy, count, period=1)
-        gpus = GPUS[:2] if number % 2 else GPUS[2:]
-        jobs[f"{kind}-{strategy}"] = Job(
-            given.folder / "live" / f"{kind}-{strategy}", KINDS[kind], own, gpus[:count]
-        )
+    """Two rounds of each kind under each strategy, and vLLM in other places, all side by side.
+
+    By default vLLM sleeps in turn on the trainer's first GPU.
+    """
+    jobs = {"own-gpus": own_gpus(given), "tensor-parallel": tensor_parallel(given)}
+    for kind in KINDS:
+        for strategy in ("auto", *STRATEGIES):
+            count = 1 if strategy == "auto" else 2
+            own = refreshed(given, kind, strategy, count, period=1)
+            folder = given.folder / "live" / f"{kind}-{strategy}"
+            gpus = (GPUS + GPUS)[len(jobs) % len(GPUS) :][:count]
+            jobs[folder.name] = Job(folder, KINDS[kind], own, gpus)
+    jobs["hasty"] = hasty(given)
     jobs = {name: jobs[name] for name in given.only or jobs}
     seconds = side_by_side(jobs, given.limit)
     show([described("live", name, job, seconds) for name, job in jobs.items()])
@@ -145,22 +147,35 @@ def agree(given: argparse.Namespace) -> None:
 
 
 def engines(given: argparse.Namespace) -> None:
-    """Give vLLM GPUs of its own, one engine a GPU, and one over two GPUs."""
+    """Rounds of 8,192 solutions by one, two and four engines, each on a GPU of its own."""
     jobs: dict[str, Job] = {}
-    for name, gpus, count, engine in (
-        ("own-gpus", GPUS, 2, {"devices": [2, 3], "data_parallel_size": 2, "sleeps": False}),
-        ("one-engine", GPUS[:1], 1, {}),
-        ("two-engines", GPUS[:2], 2, {"data_parallel_size": 2}),
-        ("four-engines", GPUS, 4, {"data_parallel_size": 4}),
-    ):
-        own = refreshed(given, "dpo", "fsdp2", count, period=1, engine=engine, problems=512)
+    for count, gpus in ((1, GPUS[:1]), (2, GPUS[2:]), (4, GPUS)):
+        engine = {"data_parallel_size": count}
+        own = refreshed(given, "dpo", "fsdp2", count, period=1, engine=engine, problems=256)
+        own["trainer"]["callbacks"][-1]["init_args"]["recipe"]["init_args"]["max_pairs"] = 1
+        name = f"engines-{count}"
         jobs[name] = Job(given.folder / "engines" / name, KINDS["dpo"], own, gpus)
-    jobs["tensor-parallel"] = tensor_parallel(given)
-    seconds: dict[str, float] = {}
-    jobs = {name: jobs[name] for name in given.only or jobs}
-    for name, job in jobs.items():  # one after another: the speed of rounds is compared
-        seconds |= side_by_side({name: job}, given.limit)
+    few = {name: job for name, job in jobs.items() if len(job.gpus) < len(GPUS)}
+    seconds = side_by_side(few, given.limit)
+    seconds |= side_by_side({name: jobs[name] for name in jobs if name not in few}, given.limit)
     show([described("engines", name, job, seconds) for name, job in jobs.items()])
+
+
+def own_gpus(given: argparse.Namespace) -> Job:
+    """Two GPUs for the trainer, and an engine on each of two others."""
+    engine = {"devices": [2, 3], "data_parallel_size": 2, "sleeps": False}
+    own = refreshed(given, "dpo", "fsdp2", 2, period=1, engine=engine)
+    return Job(given.folder / "live" / "own-gpus", KINDS["dpo"], own, GPUS)
+
+
+def hasty(given: argparse.Namespace) -> Job:
+    """The trainer's collectives give up earlier than a round takes."""
+    own = refreshed(given, "policy_gradient", "fsdp2", 2, period=1)
+    own["trainer"]["strategy"] = {
+        "class_path": "modules.strategies.FSDP2Strategy",
+        "init_args": {"timeout": "0:00:25"},
+    }
+    return Job(given.folder / "live" / "hasty", KINDS["policy_gradient"], own, GPUS[2:])
 
 
 def tensor_parallel(given: argparse.Namespace) -> Job:
@@ -174,7 +189,7 @@ def tensor_parallel(given: argparse.Namespace) -> Job:
     refresh["max_difference"] = 0.3
     refresh["recipe"]["class_path"] = "benchmarks.round_overhead.AnyText"
     refresh["recipe"]["init_args"]["prompt_model"] = folder
-    return Job(given.folder / "engines" / "tensor-parallel", KINDS["e_step"], own, GPUS[:2])
+    return Job(given.folder / "live" / "tensor-parallel", KINDS["e_step"], own, GPUS[:2])
 
 
 def lost(given: argparse.Namespace) -> None:

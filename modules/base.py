@@ -16,14 +16,17 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.utils import clip_grads_with_norm_
 from torchmetrics import MeanMetric
+from transformers import PreTrainedModel
 
 from modules import eight_bit, gradients, zero
 from modules.adapters import LoRA, adapt, is_adapted, load_base, trained
 from modules.gradients import SkippedSteps
 from modules.parameter_groups import parameter_groups
 from modules.schedules import Schedule, check_end, keep_peaks, progress, set_rates
+from modules.sharded_loading import fill, without_weights
 from modules.step_means import StepMeans
 from modules.strategies import sent_dtype, shard
+from promptcot.adapters import is_adapter
 from promptcot.batches import TokenBatch
 from promptcot.likelihood import TargetLogprobs, by_segment
 from promptcot.protocols import SegmentLogprobs
@@ -89,16 +92,17 @@ class LMModule(LightningModule):
     def configure_model(self) -> None:
         if hasattr(self, "policy"):  # Lightning calls this hook once per stage
             return
-        strategy = self.trainer.strategy
-        with zero.sliced_loading(strategy):
-            lm = load_base(self.weights, self.adapter, str(self.trainer.precision))
-        with zero.whole_parameters(strategy):
-            lm = adapt(lm, self.weights, self.adapter)
+        mesh, precision = self.device_mesh, str(self.trainer.precision)
+        is_whole = mesh is None or self.adapter is not None or is_adapter(self.weights)
+        empty = None if is_whole else without_weights(self.weights)
+        lm = self._loaded(precision) if empty is None else empty
         if self.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         self.strict_loading = not is_adapted(lm)  # checkpoints go without a frozen base
         policy = TargetLogprobs(lm).train()  # transformers hands it over in eval mode
-        shard(policy, self.device_mesh, sent_dtype(str(self.trainer.precision), lm))
+        shard(policy, mesh, sent_dtype(precision, lm))
+        if empty is not None:
+            fill(policy, empty, self.weights, self.trainer.strategy.root_device)
         self.policy = policy
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -196,6 +200,14 @@ class LMModule(LightningModule):
     def predict_step(self, batch: TokenBatch, batch_idx: int) -> list[SegmentLogprobs]:
         """Log-probabilities of each sequence's target tokens in nats, by segment."""
         return by_segment(-self.nll(batch), batch)
+
+    def _loaded(self, precision: str) -> PreTrainedModel:
+        """The model with its weights and, where one is trained, an adapter."""
+        strategy = self.trainer.strategy
+        with zero.sliced_loading(strategy):
+            lm = load_base(self.weights, self.adapter, precision)
+        with zero.whole_parameters(strategy):
+            return adapt(lm, self.weights, self.adapter)
 
     def _is_skipped(self, norm: Tensor | float) -> bool:
         """Log a gradient's norm, and whether its step is to be skipped. Waits for the device."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
@@ -43,13 +43,22 @@ def load_causal_lm(
         from peft import PeftModel  # seconds to import
 
         model = PeftModel.from_pretrained(model, weights).merge_and_unload()
-    for name in ("logits_scaling", "logit_scale", "final_logit_softcapping"):
-        if getattr(model.config, name, None) not in (None, 1, 1.0):
-            raise ValueError(
-                f"{weights}: its config transforms the logits ({name}="
-                f"{getattr(model.config, name)}), which is not supported: choose another model"
-            )
+    check_logits(model.config, weights)
     return model
+
+
+def check_logits(config: PretrainedConfig, weights: str) -> None:
+    """Refuse a model whose logits are not the head's alone.
+
+    Raises:
+        ValueError: They are scaled or capped.
+    """
+    for name in ("logits_scaling", "logit_scale", "final_logit_softcapping"):
+        if getattr(config, name, None) not in (None, 1, 1.0):
+            raise ValueError(
+                f"{weights}: its config transforms the logits ({name}={getattr(config, name)}), "
+                "which is not supported: choose another model"
+            )
 
 
 class TargetLogprobs(nn.Module):
