@@ -18,6 +18,7 @@ from typing import Any
 import torch.distributed as dist
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from promptcot.children import PARENT
@@ -34,11 +35,12 @@ def end_together(trainer: Trainer) -> None:
     Those that something else started, as torchrun does, are that one's to end.
     """
     strategy = trainer.strategy
-    launcher = strategy.launcher
-    if isinstance(launcher, _SubprocessScriptLauncher):
-        strategy._launcher = Launcher(
-            launcher.cluster_environment, launcher.num_processes, launcher.num_nodes
-        )
+    if not isinstance(strategy, ParallelStrategy) or strategy.cluster_environment is None:
+        return
+    # without one, some strategies go where something else started their ranks
+    if strategy.launcher is None or isinstance(strategy.launcher, _SubprocessScriptLauncher):
+        processes = len(strategy.parallel_devices or [])
+        strategy._launcher = Launcher(strategy.cluster_environment, processes, trainer.num_nodes)
 
 
 class Launcher(_SubprocessScriptLauncher):
@@ -76,9 +78,9 @@ class Launcher(_SubprocessScriptLauncher):
             self._failed.set()
             if not isinstance(error, Exception):  # an interruption reaches them all
                 raise
-            self._end()
-            if (lost := self._lost_for(error)) is not None:
-                raise ChildProcessError(lost) from error
+            lost = self._end() or "another rank is gone, for which this one waited"
+            if isinstance(error, dist.DistError) or "gloo" in str(error):  # tells no more than that
+                raise ChildProcessError(f"{lost}; {CURE}") from error
             raise
         for child in self.procs:  # they end with this process, and may not be done
             child.wait()
@@ -97,27 +99,23 @@ class Launcher(_SubprocessScriptLauncher):
         sys.stderr.flush()
         os._exit(1)  # the rest of this process may be in a collective, which nothing else ends
 
-    def _end(self) -> None:
-        """Let the other ranks end by themselves for a while, then kill those that are left."""
+    def _end(self) -> str | None:
+        """Let the other ranks end by themselves, then kill those that are left; who had failed."""
         deadline = time.monotonic() + GRACE_S
         while any(child.poll() is None for child in self.procs) and time.monotonic() < deadline:
             time.sleep(POLL_S)
+        lost = self._lost()
         for child in self.procs:
             child.kill()
-
-    def _lost_for(self, error: Exception) -> str | None:
-        """What to say in the place of an error that only tells that another rank is gone."""
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
-            return None
-        lost = self._lost() or "another rank is gone, for which this one waited"
-        return f"{lost}; {CURE}"
+        return lost
 
     def _lost(self) -> str | None:
-        """The first rank that failed, in words."""
-        for rank, child in enumerate(self.procs, 1):
-            if child.returncode:
-                return f"rank {rank} {_how(child)}"
-        return None
+        """The rank that failed, in words; the one that was killed rather than those it upset."""
+        failed = [(rank, child) for rank, child in enumerate(self.procs, 1) if child.returncode]
+        if not failed:
+            return None
+        rank, child = min(failed, key=lambda each: each[1].returncode > 0)
+        return f"rank {rank} {_how(child)}"
 
 
 def _how(child: Popen[Any]) -> str:
