@@ -48,8 +48,10 @@ QUIET_LOGGERS = ("lightning.pytorch", "lightning.fabric")
 
 def main(args: Sequence[str]) -> None:
     """Run one command."""
-    from promptcot.children import die_with_parent
+    from promptcot.children import PARENT, die_with_parent
 
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        os.environ[PARENT] = str(os.getppid())  # torchrun's agent
     die_with_parent()
     # where it is installed, transformers imports it, and on a CPU it would say so to stdout
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno > logging.WARNING)
@@ -110,8 +112,10 @@ def train() -> Any:  # noqa: ANN401
 
 def cli_class() -> type[Any]:
     """Lightning's command line with our errors, callbacks that add up, and fits that go on."""
+    from lightning.pytorch import Trainer
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+    from modules.launching import end_together
     from modules.strategies import check_strategy
     from promptcot.command_line import AddingConfigFile, HelpfulErrors
 
@@ -130,6 +134,11 @@ def cli_class() -> type[Any]:
         def before_instantiate_classes(self) -> None:
             chosen = self.config[self.config.subcommand].trainer.strategy
             check_strategy(chosen if isinstance(chosen, str) else chosen.class_path)
+
+        def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
+            trainer = super().instantiate_trainer(**kwargs)
+            end_together(trainer)
+            return trainer
 
         def before_fit(self) -> None:
             self._dump_config()
@@ -179,7 +188,8 @@ def run(args: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("PROMPTCOT_TRACEBACK") or not is_users(error):
             raise
-        sys.stderr.write(f"error: {error}\n")
+        if type(error).__name__ != "ToldByRank0":
+            sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted: the same command goes on where this one was\n")

@@ -19,6 +19,7 @@ from promptcot.collapse import (
     alarms,
     judge_rounds,
 )
+from promptcot.ranks import on_rank_0
 from promptcot.recipes.making import Hardening, PolicyRecipe
 from promptcot.store import MANIFEST, read_json, read_manifest, read_round, write_json
 
@@ -121,8 +122,12 @@ class CollapseAlarms(Callback):
     def _keep_or_stop(self, trainer: Trainer, folder: Path, weights: Path, judged: Judged) -> None:
         best = BestWeights(folder.with_name(BEST))
         pass_rate = self._figures(folder).figures.get(PASS_RATE)
-        if trainer.is_global_zero and pass_rate is not None:
-            best.offer(weights, self._round, pass_rate)
+
+        def keep() -> None:
+            if pass_rate is not None:
+                best.offer(weights, self._round, pass_rate)
+
+        on_rank_0("the best weights were not kept", keep)
         if not alarms(judged):
             return
         self._stops = trainer.should_stop = True

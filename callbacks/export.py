@@ -18,6 +18,7 @@ from modules.base import LMModule
 from modules.merging import merged
 from modules.zero import trained_parameters
 from promptcot.adapters import tokenizer_folder
+from promptcot.ranks import on_rank_0
 
 PREFIX = "policy.lm."
 
@@ -48,7 +49,7 @@ class ExportWeights(Callback):
         if self.merge and is_adapted(lm):
             adapter = folder.with_name(f"{self.name}-adapter")
             export_weights(trainer, pl_module, adapter)
-            export_merged(trainer, pl_module, adapter, folder)
+            export_merged(pl_module, adapter, folder)
         else:
             export_weights(trainer, pl_module, folder)
 
@@ -59,29 +60,32 @@ def export_weights(trainer: Trainer, module: LightningModule, folder: Path) -> N
     Of a policy that is a base model with an adapter, the adapter alone is saved, as PEFT does.
     """
     state = whole_state(trainer, module)
-    if trainer.is_global_zero:
+
+    def write() -> None:
         weights = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
         lm: Any = module.policy.lm  # type: ignore[union-attr]
         # PEFT would else look for the embeddings of a base model on the hub
         options = {"save_embedding_layers": False} if is_adapted(lm) else {}
         save = partial(lm.save_pretrained, state_dict=weights, **options)
         _write(folder, save, str(module.weights))
-    trainer.strategy.barrier(f"{folder} written")
+
+    on_rank_0(f"the weights were not written to {folder}", write)
 
 
-def export_merged(trainer: Trainer, module: LightningModule, adapter: Path, folder: Path) -> None:
+def export_merged(module: LightningModule, adapter: Path, folder: Path) -> None:
     """Save base and adapter as one model with its tokenizer. Every rank must call this.
 
     Args:
-        trainer: Of the module.
         module: An adapter is trained in it.
         adapter: Folder that it was exported to.
         folder: Of the whole model.
     """
-    if trainer.is_global_zero:
+
+    def write() -> None:
         assert isinstance(module, LMModule)
         _write(folder, merged(module, adapter).save_pretrained, module.weights)
-    trainer.strategy.barrier(f"{folder} written")
+
+    on_rank_0(f"the merged weights were not written to {folder}", write)
 
 
 def whole_state(trainer: Trainer, module: LightningModule) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
+from promptcot.ranks import on_rank_0
 from promptcot.store import check_settings, read_json, write_json
 
 FOLDER = "progress"
@@ -44,8 +45,14 @@ class StraightToFile(TorchCheckpointIO):
     ) -> None:
         part = Path(f"{path}.part")
         part.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(checkpoint, part)
-        os.replace(part, path)
+        try:
+            torch.save(checkpoint, part)
+            os.replace(part, path)
+        except (OSError, RuntimeError) as error:  # torch's own of a full disk tells of positions
+            raise OSError(
+                f"cannot write {path} ({error}): free some space and give the same command again; "
+                "what was saved before is safe"
+            ) from error
 
 
 class SaveProgress(Checkpoint):
@@ -68,11 +75,18 @@ class SaveProgress(Checkpoint):
         self._started = 0.0
         self._saving_s = 0.0
         self._num_saved = 0
+        self._latest = ""
+        """Name of the checkpoint that is pointed to."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # sharded strategies have ways of their own
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = StraightToFile()
+        folder = Path(trainer.default_root_dir) / FOLDER
+        if stage == "fit" and trainer.is_global_zero and folder.exists():
+            # what a crash cut off must not be in the way of a checkpoint that is called the same
+            pointer = folder / POINTER
+            _remove_others(folder, read_json(pointer)["checkpoint"] if pointer.exists() else "")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.monotonic()
@@ -98,7 +112,8 @@ class SaveProgress(Checkpoint):
             return None
         latest = read_json(pointer)
         check_settings(pointer.parent, latest["settings"], self.settings)
-        return pointer.parent / str(latest["checkpoint"])
+        self._latest = str(latest["checkpoint"])
+        return pointer.parent / self._latest
 
     def on_train_batch_end(
         self,
@@ -116,6 +131,7 @@ class SaveProgress(Checkpoint):
         self._save(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._latest = ""
         if trainer.is_global_zero:  # a checkpoint callback comes last: the weights are exported
             shutil.rmtree(Path(trainer.default_root_dir) / FOLDER, ignore_errors=True)
 
@@ -123,12 +139,17 @@ class SaveProgress(Checkpoint):
         folder = Path(trainer.default_root_dir) / FOLDER
         started = time.monotonic()
         name = f"epoch-{trainer.current_epoch}-step-{trainer.global_step}.ckpt"
+        if name == self._latest:  # an epoch that is ended once more: it must stay whole
+            return
         trainer.save_checkpoint(folder / name)  # every rank, and returns when all are done
-        if trainer.is_global_zero:
-            write_json(folder / POINTER, {"checkpoint": name, "settings": self.settings})
-            for path in folder.glob("*.ckpt*"):  # also parts that a crash cut off
-                if path.name != name:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        pointer = {"checkpoint": name, "settings": self.settings}
+
+        def point() -> None:
+            write_json(folder / POINTER, pointer)
+            _remove_others(folder, name)
+
+        on_rank_0("progress was not saved", point)
+        self._latest = name
         self._count(started)
 
     def _count(self, started: float) -> None:
@@ -142,6 +163,13 @@ class SaveProgress(Checkpoint):
                 f"every_n_steps above {self.every_n_steps}, at the price of so many steps to be "
                 "repeated after a crash"
             )
+
+
+def _remove_others(folder: Path, name: str) -> None:
+    """Remove checkpoints but the named one, also parts that a crash cut off."""
+    for path in folder.glob("*.ckpt*"):
+        if path.name != name:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from datamodules.figures import log_figures
 from promptcot.engines import EngineKeeper
 from promptcot.freshness import MAX_DIFFERENCE, Probe, write_probes
 from promptcot.overlap import words
+from promptcot.ranks import on_rank_0
 from promptcot.recipes.making import PolicyRecipe, make_round
 from promptcot.store import MANIFEST, ROWS, Row, read_manifest, read_round
 
@@ -149,25 +150,16 @@ class RefreshTrainingSet(Callback):
         return folder
 
     def _make(self, trainer: Trainer, number: int, folder: Path, weights: Path) -> None:
-        failure = [""]
-        cause: Exception | None = None
-        if trainer.is_global_zero:
-            try:
-                serve_rounded_base(trainer, weights, folder.with_name("base"))
-                if self._probes:
-                    write_probes(weights, self._probes, self.max_difference)
-                recipe = self.recipe
-                for watcher in _watchers(trainer):
-                    recipe = watcher.adapt(recipe, folder.parent, number)
-                make_round(recipe.of_policy(str(weights), number), folder)
-            except Exception as error:
-                failure, cause = [f"{type(error).__name__}: {error}"], error
-        if self._group is not None:  # the others wait for this, and must learn of a failure
-            dist.broadcast_object_list(failure, src=0, group=self._group)
-        if failure[0]:
-            raise RuntimeError(
-                f"round {number} of the training set was not made: {failure[0]}"
-            ) from cause
+        def make() -> None:
+            serve_rounded_base(trainer, weights, folder.with_name("base"))
+            if self._probes:
+                write_probes(weights, self._probes, self.max_difference)
+            recipe = self.recipe
+            for watcher in _watchers(trainer):
+                recipe = watcher.adapt(recipe, folder.parent, number)
+            make_round(recipe.of_policy(str(weights), number), folder)
+
+        on_rank_0(f"round {number} of the training set was not made", make, self._group)
 
     def _report(self, trainer: Trainer, folder: Path, figures: Row) -> None:
         if not trainer.is_global_zero or not trainer.loggers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from safetensors.torch import load_file, save_file
 
 from datamodules.packed import EvaluationBatches
+from promptcot.ranks import on_rank_0
 from promptcot.tokens import Example
 
 
@@ -46,6 +48,7 @@ class KeptLogprobs:
             batch_size: Sequences of one forward pass, over all ranks.
 
         Raises:
+            RuntimeError: They could not be written.
             FileNotFoundError: They are gone, and a resumed policy has moved on since.
         """
         path = folder / f"{name}.safetensors"
@@ -56,12 +59,7 @@ class KeptLogprobs:
                     "these rows, which it cannot tell any more; restore the file, or start anew"
                 )
             found = scored(trainer, sequences, batch_size)
-            if trainer.is_global_zero:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                partial = path.with_suffix(".partial")
-                save_file({"logprobs": found}, partial)
-                os.replace(partial, path)
-            trainer.strategy.barrier(f"{path} written")
+            on_rank_0(f"{path} was not written", partial(_write, found, path))
         self.name = name
         return load_file(path)["logprobs"]
 
@@ -79,6 +77,13 @@ class KeepsLogprobs(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.kept.name = state_dict["logprobs"]
+
+
+def _write(found: torch.Tensor, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".partial")
+    save_file({"logprobs": found}, part)
+    os.replace(part, path)
 
 
 def scored(trainer: Trainer, sequences: Sequence[Example], batch_size: int) -> torch.Tensor:

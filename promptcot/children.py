@@ -14,6 +14,10 @@ PARENT = "PROMPTCOT_PARENT"
 _PR_SET_PDEATHSIG = 1
 
 
+class ToldByRank0(RuntimeError):
+    """An error of every rank of a fit, on those that need not tell it once more."""
+
+
 def run_child(command: Sequence[str], lock: int) -> None:
     """Run a command to its end; it inherits the terminal and the open file ``lock``.
 

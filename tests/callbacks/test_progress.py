@@ -98,6 +98,25 @@ def test_a_fit_cut_off_again_and_again_ends_with_the_same_weights(tiny_model, co
     assert all(torch.equal(resumed[name], calm[name]) for name in calm)
 
 
+def test_half_a_checkpoint_is_not_in_the_way_of_a_whole_one(tiny_model, corpus, tmp_path):
+    half = tmp_path / "progress" / "epoch-0-step-1.ckpt"
+    half.mkdir(parents=True)  # as a sharded fit leaves it that was killed
+    (half / "__0_0.distcp").write_bytes(b"half")
+    with pytest.raises(Blow):
+        fit(tiny_model, corpus, tmp_path, 2)
+    assert half.is_file()
+
+
+def test_a_checkpoint_that_is_pointed_to_is_not_written_again(tiny_model, corpus, tmp_path):
+    written = []
+    for _ in range(2):  # the second time the epoch is ended once more, because of max_steps
+        with pytest.raises(Blow):
+            fit(tiny_model, corpus, tmp_path, 6, max_steps=100)
+        [checkpoint] = (tmp_path / "progress").glob("*.ckpt")
+        written.append((checkpoint.name, checkpoint.stat().st_mtime_ns))
+    assert written[0] == written[1]
+
+
 @pytest.mark.parametrize("number", [6, 7, 12, 15])  # of 6 micro-batches a epoch
 def test_a_fit_limited_in_epochs_and_steps_is_no_epoch_short_when_it_goes_on(
     tiny_model, corpus, tmp_path, number
