@@ -112,6 +112,7 @@ def cli_class() -> type[Any]:
     """Lightning's command line with our errors, callbacks that add up, and fits that go on."""
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+    from modules.checkpoints import check_checkpoint
     from modules.strategies import check_strategy
     from promptcot.command_line import AddingConfigFile, HelpfulErrors
 
@@ -134,6 +135,9 @@ def cli_class() -> type[Any]:
         def before_fit(self) -> None:
             self._dump_config()
             found = interrupted(self.trainer, self.config_dump, self.resources)
+            path = found or self.config_init.fit.ckpt_path
+            if path is not None:
+                check_checkpoint(Path(path), self.trainer.strategy, self.trainer.world_size)
             if found is not None:
                 sys.stderr.write(f"going on with the interrupted fit, from {found}\n")
                 self.config_init.fit.ckpt_path = found

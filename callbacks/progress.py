@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
+from modules.checkpoints import is_sharded, read_shards
 from promptcot.store import check_settings, read_json, write_json
 
 FOLDER = "progress"
@@ -46,6 +47,17 @@ class StraightToFile(TorchCheckpointIO):
         part.parent.mkdir(parents=True, exist_ok=True)
         torch.save(checkpoint, part)
         os.replace(part, path)
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = None,  # noqa: ANN401
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Also of shards, where the fit had another strategy."""
+        if is_sharded(Path(path)):
+            return read_shards(Path(path), weights_only)
+        return dict(super().load_checkpoint(path, map_location or "cpu", weights_only))
 
 
 class SaveProgress(Checkpoint):
