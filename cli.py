@@ -115,6 +115,7 @@ def cli_class() -> type[Any]:
     from lightning.pytorch import Trainer
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+    from modules.checkpoints import check_checkpoint
     from modules.launching import end_together
     from modules.strategies import check_strategy
     from promptcot.command_line import AddingConfigFile, HelpfulErrors
@@ -143,6 +144,9 @@ def cli_class() -> type[Any]:
         def before_fit(self) -> None:
             self._dump_config()
             found = interrupted(self.trainer, self.config_dump, self.resources)
+            path = found or self.config_init.fit.ckpt_path
+            if path is not None:
+                check_checkpoint(Path(path), self.trainer.strategy, self.trainer.world_size)
             if found is not None:
                 sys.stderr.write(f"going on with the interrupted fit, from {found}\n")
                 self.config_init.fit.ckpt_path = found

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -16,14 +17,17 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
+from modules.checkpoints import is_sharded, read_shards
 from promptcot.ranks import on_rank_0
 from promptcot.store import check_settings, read_json, write_json
 
 FOLDER = "progress"
 POINTER = "latest.json"
-DECIDING = ("precision", "accumulate_grad_batches", "gradient_clip_val", "max_epochs", "max_steps")
-"""Settings of the trainer that a resumed fit must share. Devices and strategy may change, but for
-DeepSpeed, whose checkpoints are its own."""
+DECIDING = ("precision", "gradient_clip_val", "max_epochs", "max_steps")
+"""Settings of the trainer that a resumed fit must share. Devices, micro-batches of a step and the
+strategy may change, but for DeepSpeed, whose checkpoints are its own."""
+MICRO_BATCHES = "micro_batches_of_a_step"
+"""Name of their number in a checkpoint."""
 DEAR = 0.5
 """Share of a fit's time from which saving is worth a warning."""
 NUM_JUDGED = 5
@@ -54,6 +58,17 @@ class StraightToFile(TorchCheckpointIO):
                 "what was saved before is safe"
             ) from error
 
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> dict[str, Any]:
+        """Also of shards, where the fit had another strategy."""
+        if is_sharded(Path(path)):
+            return read_shards(Path(path), kwargs.get("weights_only"))
+        return dict(super().load_checkpoint(path, *args, **kwargs))
+
 
 class SaveProgress(Checkpoint):
     """Saves weights, optimizer and place in the data, and lets the same command go on from there.
@@ -79,6 +94,8 @@ class SaveProgress(Checkpoint):
         """Name of the checkpoint that is pointed to."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.num_nodes > 1:
+            _check_disk(trainer)
         # sharded strategies have ways of their own
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = StraightToFile()
@@ -95,6 +112,17 @@ class SaveProgress(Checkpoint):
         progress: Any = trainer.fit_loop.epoch_progress
         for epochs in (progress.current, progress.total):
             epochs.processed = epochs.completed
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[MICRO_BATCHES] = trainer.accumulate_grad_batches
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        before = checkpoint.get(MICRO_BATCHES, trainer.accumulate_grad_batches)
+        _recount(checkpoint["loops"]["fit_loop"], before, trainer.accumulate_grad_batches)
 
     def resume(self, root: Path, config: Mapping[str, Any]) -> Path | None:
         """The checkpoint of an interrupted fit in ``root``; None where there is none.
@@ -170,6 +198,44 @@ def _remove_others(folder: Path, name: str) -> None:
     for path in folder.glob("*.ckpt*"):
         if path.name != name:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _check_disk(trainer: Trainer) -> None:
+    """Refuse nodes that would each have a part of the checkpoints. Every rank must call this.
+
+    Raises:
+        ValueError: Of every rank, where one does not see a file that rank 0 wrote.
+    """
+    root = Path(trainer.default_root_dir)
+    path = root / f".{trainer.strategy.broadcast(uuid4().hex)}"
+    if trainer.is_global_zero:
+        root.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    trainer.strategy.barrier("a file is written")
+    is_seen = trainer.strategy.reduce_boolean_decision(path.exists())
+    if trainer.is_global_zero:
+        path.unlink()
+    if not is_seen:
+        raise ValueError(
+            f"not every node sees what the first one writes to {root}: give "
+            "--trainer.default_root_dir a folder on a disk that all of them share"
+        )
+
+
+def _recount(progress: dict[str, Any], before: int, now: int) -> None:
+    """Count the batches that were taken in micro-batches of another size.
+
+    Args:
+        progress: Of a fit, between two steps.
+        before: Micro-batches of a step when it was saved.
+        now: And from here on.
+    """
+    if before == now:
+        return
+    batches = progress["epoch_loop.batch_progress"]
+    for counts in (batches["total"], batches["current"]):
+        for name, count in counts.items():
+            counts[name] = count // before * now
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:

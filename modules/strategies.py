@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
+    set_model_state_dict,
     set_optimizer_state_dict,
 )
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -25,10 +26,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from modules.adapters import is_adapted, trained
+from modules.checkpoints import METADATA, by_name, is_sharded
 from promptcot.likelihood import TargetLogprobs
 
-METADATA = "meta.pt"
-"""Lightning's name of what is no tensor in a checkpoint of shards."""
 FIRST_FSDP = ("fsdp", "fsdp_cpu_offload", "FSDPStrategy")
 
 
@@ -66,10 +66,13 @@ class FSDP2Strategy(ModelParallelStrategy):
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Lightning's own wants frozen weights too, which a checkpoint does not have."""
+        """Of any number of ranks, in shards or in one file, which may be another strategy's.
+
+        Lightning's own wants frozen weights too, which a checkpoint does not have.
+        """
         path = Path(self.broadcast(checkpoint_path))
-        if not (path / METADATA).is_file():
-            return super().load_checkpoint(checkpoint_path, weights_only)
+        if not is_sharded(path):
+            return self._load_file(path, weights_only)
         module = self._whole_module
         options = StateDictOptions(ignore_frozen_params=True)
         names = trained(module)
@@ -82,6 +85,21 @@ class FSDP2Strategy(ModelParallelStrategy):
             load(of, checkpoint_id=path)
             set_optimizer_state_dict(module, optimizer, of[f"optimizer_{number}"])
         return dict(torch.load(path / METADATA, weights_only=weights_only))
+
+    def _load_file(self, path: Path, weights_only: bool | None) -> dict[str, Any]:
+        found = torch.load(path, mmap=True, map_location="cpu", weights_only=weights_only)
+        module = self._whole_module
+        assert self.lightning_module is not None
+        options = StateDictOptions(
+            full_state_dict=True,
+            broadcast_from_rank0=True,
+            strict=self.lightning_module.strict_loading,
+        )
+        set_model_state_dict(module, found["state_dict"], options=options)
+        for number, optimizer in enumerate(self.optimizers):
+            state = by_name(found["optimizer_states"][number], optimizer, module)
+            set_optimizer_state_dict(module, optimizer, state, options=options)
+        return dict(found)
 
     @property
     def _whole_module(self) -> nn.Module:
