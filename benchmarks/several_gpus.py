@@ -123,27 +123,34 @@ def live(given: argparse.Namespace) -> None:
 def agree(given: argparse.Namespace) -> None:
     """Losses of two epochs on one GPU's round, under every strategy and number of GPUs."""
     for precision in ("32-true", "bf16-mixed"):
-        jobs: dict[str, Job] = {}
-        for kind in KINDS:
-            for strategy, count in (("auto", 1), *((s, n) for n in (2, 4) for s in STRATEGIES)):
-                own = refreshed(given, kind, strategy, count, period=2)
-                own["trainer"]["precision"] = precision
-                name = f"{kind}-{strategy}-{count}-{precision}"
-                folder = given.folder / "agree" / name
-                known = given.folder / "live" / f"{kind}-auto" / "rounds" / "round-0"
-                shutil.rmtree(folder, ignore_errors=True)
-                others = shutil.ignore_patterns("reference_logprobs")
-                shutil.copytree(known, folder / "rounds" / "round-0", ignore=others)
-                turned = (GPUS + GPUS)[2 * (len(jobs) % 2) :]
-                jobs[name] = Job(folder, KINDS[kind], own, turned[:count])
-        side_by_side(jobs, given.limit)
-        for kind in KINDS:
-            one = scalars(jobs[f"{kind}-auto-1-{precision}"].folder, LOSS[kind])
+        for kinds in (("e_step", "policy_gradient"), ("dpo",)):  # what the GPUs have room for
+            jobs: dict[str, Job] = {}
+            for kind in kinds:
+                for strategy, count in (("auto", 1), *((s, n) for n in (2, 4) for s in STRATEGIES)):
+                    name = f"{kind}-{strategy}-{count}-{precision}"
+                    gpus = (GPUS + GPUS)[2 * (len(jobs) % 2) :][:count]
+                    jobs[name] = on_known_round(given, name, kind, strategy, gpus)
+                    jobs[name].own["trainer"]["precision"] = precision
+            side_by_side(jobs, given.limit)
             for name, job in jobs.items():
-                if name.startswith(f"{kind}-"):
-                    found = scalars(job.folder, LOSS[kind])
-                    row = {"what": "agree", "fit": name, "steps": len(found), "losses": found}
-                    show([{**row, "worst": worst(one, found)}])
+                kind = name.partition("-")[0]
+                one = scalars(jobs[f"{kind}-auto-1-{precision}"].folder, LOSS[kind])
+                found = scalars(job.folder, LOSS[kind])
+                row = {"what": "agree", "fit": name, "steps": len(found), "losses": found}
+                show([{**row, "worst": worst(one, found)}])
+
+
+def on_known_round(
+    given: argparse.Namespace, name: str, kind: str, strategy: str, gpus: tuple[int, ...]
+) -> Job:
+    """A fit of two epochs on the first round that one GPU made, whose reference it computes."""
+    folder = given.folder / "agree" / name
+    known = given.folder / "live" / f"{kind}-auto" / "rounds" / "round-0"
+    shutil.rmtree(folder, ignore_errors=True)
+    others = shutil.ignore_patterns("reference_logprobs")
+    shutil.copytree(known, folder / "rounds" / "round-0", ignore=others)
+    own = refreshed(given, kind, strategy, len(gpus), period=2)
+    return Job(folder, KINDS[kind], own, gpus)
 
 
 def engines(given: argparse.Namespace) -> None:
@@ -208,7 +215,7 @@ def lost(given: argparse.Namespace) -> None:
     cases = {
         "rank-1-in-round": (1, "rounds/round-1.partial"),
         "rank-0-in-round": (0, "rounds/round-1.partial"),
-        "rank-1-in-save": (1, "progress/epoch-0-step-4*"),
+        "rank-1-in-save": (1, "progress/epoch-0-*"),
     }
     with ThreadPoolExecutor() as side:
         undisturbed = side.submit(side_by_side, {"whole": whole}, given.limit)
