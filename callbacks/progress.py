@@ -234,8 +234,9 @@ def _recount(progress: dict[str, Any], before: int, now: int) -> None:
         return
     batches = progress["epoch_loop.batch_progress"]
     for counts in (batches["total"], batches["current"]):
-        for name, count in counts.items():
-            counts[name] = count // before * now
+        ready = counts["ready"]
+        for name, count in counts.items():  # Lightning completes a batch once it is saved
+            counts[name] = ready // before * now - (ready - count)
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
