@@ -123,21 +123,20 @@ def live(given: argparse.Namespace) -> None:
 def agree(given: argparse.Namespace) -> None:
     """Losses of two epochs on one GPU's round, under every strategy and number of GPUs."""
     for precision in ("32-true", "bf16-mixed"):
-        for kinds in (("e_step", "policy_gradient"), ("dpo",)):  # what the GPUs have room for
-            jobs: dict[str, Job] = {}
-            for kind in kinds:
-                for strategy, count in (("auto", 1), *((s, n) for n in (2, 4) for s in STRATEGIES)):
-                    name = f"{kind}-{strategy}-{count}-{precision}"
-                    gpus = (GPUS + GPUS)[2 * (len(jobs) % 2) :][:count]
-                    jobs[name] = on_known_round(given, name, kind, strategy, gpus)
-                    jobs[name].own["trainer"]["precision"] = precision
-            side_by_side(jobs, given.limit)
-            for name, job in jobs.items():
-                kind = name.partition("-")[0]
-                one = scalars(jobs[f"{kind}-auto-1-{precision}"].folder, LOSS[kind])
-                found = scalars(job.folder, LOSS[kind])
-                row = {"what": "agree", "fit": name, "steps": len(found), "losses": found}
-                show([{**row, "worst": worst(one, found)}])
+        jobs: dict[str, Job] = {}
+        for kind in KINDS:
+            for strategy, count in (("auto", 1), *((s, 2) for s in STRATEGIES), ("fsdp2", 4)):
+                name = f"{kind}-{strategy}-{count}-{precision}"
+                gpus = (GPUS + GPUS)[2 * (len(jobs) % 2) :][:count]
+                jobs[name] = on_known_round(given, name, kind, strategy, gpus)
+                jobs[name].own["trainer"]["precision"] = precision
+        seconds = side_by_side(jobs, given.limit)
+        for name, job in jobs.items():
+            kind = name.partition("-")[0]
+            one = scalars(jobs[f"{kind}-auto-1-{precision}"].folder, LOSS[kind])
+            found = scalars(job.folder, LOSS[kind])
+            row = {"what": "agree", "fit": name, "ended": name in seconds, "losses": found}
+            show([{**row, "worst": worst(one, found)}])
 
 
 def on_known_round(

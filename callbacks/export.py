@@ -100,6 +100,8 @@ def whole_state(trainer: Trainer, module: LightningModule) -> Mapping[str, Any]:
         )
         return get_model_state_dict(module, options=options)
     if isinstance(trainer.strategy, DeepSpeedStrategy):
+        # at a fit's end Lightning has moved it to the CPU, and the ranks meet on their GPUs
+        module.to(trainer.strategy.root_device)
         return trained_parameters(module, trainer.is_global_zero)
     return trainer.strategy.lightning_module_state_dict()
 

@@ -116,6 +116,9 @@ class LMModule(LightningModule):
         if SKIPPED in checkpoint:  # weights to be validated may come from elsewhere
             self.skipped_steps.load_state_dict(checkpoint[SKIPPED])
 
+    def on_fit_start(self) -> None:
+        zero.keep_precision(self.trainer.strategy, self, self.weights, "policy.lm.")
+
     def on_train_start(self) -> None:
         zero.divide_once(self.trainer.strategy)
 

@@ -6,6 +6,7 @@ for a round waits a day, each with its GPU's memory held.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -71,9 +72,12 @@ class Launcher(_SubprocessScriptLauncher):
             os.environ[PARENT] = str(os.getpid())  # cli.py has the kernel see to it
             self._call_children_scripts()
             threading.Thread(target=self._watch, name="ranks", daemon=True).start()
+            # They may not be done when this process ends, with which they end. This comes after the
+            # end of NCCL, for which the ranks meet and which Lightning registers later.
+            atexit.register(self._wait)
         _set_num_threads_if_needed(num_processes=self.num_processes)
         try:
-            result = function(*args, **kwargs)
+            return function(*args, **kwargs)
         except BaseException as error:
             self._failed.set()
             if not isinstance(error, Exception):  # an interruption reaches them all
@@ -82,9 +86,10 @@ class Launcher(_SubprocessScriptLauncher):
             if isinstance(error, dist.DistError) or "gloo" in str(error):  # tells no more than that
                 raise ChildProcessError(f"{lost}; {CURE}") from error
             raise
-        for child in self.procs:  # they end with this process, and may not be done
+
+    def _wait(self) -> None:
+        for child in self.procs:
             child.wait()
-        return result
 
     def _watch(self) -> None:
         """End this process when another rank failed and this one does not get to know."""

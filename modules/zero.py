@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TypeGuard
 
 import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from modules.adapters import LoRA, is_dora
@@ -73,6 +75,37 @@ def divide_once(strategy: Strategy) -> None:
     if isinstance(strategy, DeepSpeedStrategy):
         engine = strategy.deepspeed_engine
         engine.backward = partial(engine.backward, scale_wrt_gas=False)
+
+
+def keep_precision(strategy: Strategy, module: nn.Module, weights: str, prefix: str) -> None:
+    """Have the optimizer start from the weights as they are on disk. Called before a checkpoint is.
+
+    DeepSpeed makes its float32 copy from weights that it has rounded to bfloat16. What an earlier
+    fit had learned in steps smaller than that would be lost, and the first steps of this one would
+    all round back to where it began.
+
+    Args:
+        strategy: Of the trainer, after it has set up its engine.
+        module: That is trained.
+        weights: Folder of a model or an adapter; other weights, such as a hub's, are left rounded.
+        prefix: Of the names of its parameters in the module.
+    """
+    if not isinstance(strategy, DeepSpeedStrategy):
+        return
+    from deepspeed.utils import safe_set_full_fp32_param
+
+    trained = {
+        name.replace(".default.", "."): parameter  # PEFT's name of an adapter, not in its files
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad and parameter.dtype != torch.float32
+    }
+    for path in sorted(Path(weights).glob("*.safetensors")) if trained else ():
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 -- it is no mapping
+                parameter = trained.get(prefix + name)
+                if parameter is not None and file.get_slice(name).get_dtype() != "BF16":
+                    value = file.get_tensor(name).to(strategy.root_device, torch.float32)
+                    safe_set_full_fp32_param(parameter, value)
 
 
 def step_norm(strategy: DeepSpeedStrategy, step: Callable[[], None]) -> Tensor | float | None:
