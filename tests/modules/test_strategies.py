@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import save_tiny_adapter
 from torch.testing import assert_close
 
 CHECKOUT = Path(__file__).parents[2]
@@ -97,10 +98,10 @@ def command(start, folder, strategy, trained):
     ]
 
 
-def fit(start, folder, strategy, trained):
+def fit(start, folder, strategy, trained, *more, name=None):
     """The exported weights, and what the command said."""
     ended = subprocess.run(
-        command(start, folder, strategy, trained),
+        [*command(start, folder, strategy, trained), *more],
         cwd=CHECKOUT,
         env=ENVIRONMENT,
         capture_output=True,
@@ -109,7 +110,7 @@ def fit(start, folder, strategy, trained):
         timeout=200,
     )
     assert ended.returncode == 0, ended.stderr
-    return load_file(folder / "weights" / NAMES[trained]), ended.stderr
+    return load_file(folder / "weights" / (name or NAMES[trained])), ended.stderr
 
 
 def fitted(start, strategy, trained):
@@ -174,6 +175,24 @@ def test_sharded_weights_are_sent_rounded_and_kept_as_they_are(start):
         assert_close(rounded[name], value, atol=0.05, rtol=0.05)
     finest = {name: (value - value.bfloat16()).abs().max() for name, value in rounded.items()}
     assert all(finest.values())
+
+
+@pytest.mark.slow
+@needs_deepspeed
+@pytest.mark.parametrize(("strategy", "trained"), [("zero-2", "adapter"), ("zero-3", "all")])
+def test_deepspeed_in_bfloat16_begins_with_the_weights_as_they_are(
+    start, tmp_path, strategy, trained
+):
+    begin = start / "model"
+    if trained == "adapter":
+        begin = save_tiny_adapter(begin, tmp_path / "adapter")
+    still = ("--trainer.precision", "bf16-mixed", "--model.optimizer.lr", "0")
+    still += ("--trainer.gradient_clip_val", "null", "--model.weights", str(begin))
+    found, _ = fit(start, tmp_path / "fit", strategy, "all", *still, name=NAMES[trained])
+    given = load_file(begin / NAMES[trained])
+    assert any(not torch.equal(value, value.bfloat16().float()) for value in given.values())
+    for name, value in given.items():
+        assert torch.equal(found[name], value), name
 
 
 @pytest.mark.slow
