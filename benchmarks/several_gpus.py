@@ -106,7 +106,7 @@ def live(given: argparse.Namespace) -> None:
 
     By default vLLM sleeps in turn on the trainer's first GPU.
     """
-    jobs = {"own-gpus": own_gpus(given), "tensor-parallel": tensor_parallel(given)}
+    jobs: dict[str, Job] = {}
     for kind in KINDS:
         for strategy in ("auto", *STRATEGIES):
             count = 1 if strategy == "auto" else 2
@@ -114,7 +114,9 @@ def live(given: argparse.Namespace) -> None:
             folder = given.folder / "live" / f"{kind}-{strategy}"
             gpus = (GPUS + GPUS)[len(jobs) % len(GPUS) :][:count]
             jobs[folder.name] = Job(folder, KINDS[kind], own, gpus)
-    jobs["hasty"] = hasty(given)
+    jobs |= {"own-gpus": own_gpus(given), "hasty": hasty(given)}
+    if given.only is None or "tensor-parallel" in given.only:
+        jobs["tensor-parallel"] = tensor_parallel(given)
     jobs = {name: jobs[name] for name in given.only or jobs}
     seconds = side_by_side(jobs, given.limit)
     show([described("live", name, job, seconds) for name, job in jobs.items()])
