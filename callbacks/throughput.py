@@ -35,14 +35,15 @@ class Throughput(Callback):
         self._started = 0.0
         self._tokens = 0
         self._training_s = 0.0
-        self._batch_started = 0.0
+        self._step_started: float | None = None
+        """None between two optimizer steps."""
         self._flops: StepFlops | None = None
         self._peak_flops: float | None = None
         self._done_flops = torch.zeros((), dtype=torch.float64)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.perf_counter()
-        self._tokens, self._training_s = 0, 0.0
+        self._tokens, self._training_s, self._step_started = 0, 0.0, None
         if pl_module.device.type == "cuda":
             self._flops = step_flops(pl_module.policy.lm)  # type: ignore[union-attr, arg-type]
             dtype = torch.bfloat16 if "bf16" in str(trainer.precision) else torch.float32
@@ -56,7 +57,8 @@ class Throughput(Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        self._batch_started = time.perf_counter()
+        if self._step_started is None:
+            self._step_started = time.perf_counter()
 
     def on_train_batch_end(
         self,
@@ -68,9 +70,12 @@ class Throughput(Callback):
     ) -> None:
         logs = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         ends_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if logs and ends_step and pl_module.device.type == "cuda":
-            torch.cuda.synchronize(pl_module.device)  # else the time is that of queueing
-        self._training_s += time.perf_counter() - self._batch_started
+        if ends_step:
+            if logs and pl_module.device.type == "cuda":
+                torch.cuda.synchronize(pl_module.device)  # else the time is that of queueing
+            # the whole step: where the device is behind, handing over a batch waits for the last
+            self._training_s += time.perf_counter() - (self._step_started or 0.0)
+            self._step_started = None
         sequences = batch if isinstance(batch, TokenBatch) else batch.sequences
         self._tokens += sequences.tokens.numel()
         if self._flops is not None:  # summed on the device, which is not waited for
