@@ -47,6 +47,8 @@ REHEARSED = {
 }
 WORDS = ("sum", "angle", "prime", "let", "then", "so", "x", "=", "2", "triangle", "modulo", "is")
 REHEARSED_TOKENS = 512
+ROWS_A_STEP = 2
+"""Of each GPU, one a micro-batch."""
 LEAST_STEPS = 4
 """Logged by a fit whose speed can be told."""
 
@@ -58,7 +60,14 @@ def speed(given: argparse.Namespace) -> None:
     for batch in packed_on_gpus(cases):
         jobs = {}
         for (strategy, count), gpus in batch:
-            own = large_fit(given, strategy, count, accumulate=2, size=2 * count, tokens=long)
+            own = large_fit(
+                given,
+                strategy,
+                count,
+                accumulate=ROWS_A_STEP,
+                size=ROWS_A_STEP * count,
+                tokens=long,
+            )
             own["trainer"] |= {"max_steps": given.steps, "enable_checkpointing": False}
             name = f"{strategy}-{count}-{given.layers}"
             after = by_flag(given, strategy)
@@ -196,21 +205,30 @@ def by_flag(given: argparse.Namespace, strategy: str) -> tuple[str, ...]:
 
 
 def rates(given: argparse.Namespace, folder: Path, count: int) -> dict[str, Any]:
-    """Of the second half of the steps: by the trainer's clock, and by the wall's."""
-    rate = timed_scalars(folder, "throughput/tokens_per_s")
-    if len(rate) < LEAST_STEPS:
+    """Of the second half of the steps, by the wall clock: logging counts, the start does not."""
+    logged = timed_scalars(folder, "throughput/tokens_per_s")
+    if len(logged) < LEAST_STEPS:
         return {"failed": True}
-    half = len(rate) // 2
-    steps = [after[0] - before[0] for before, after in pairwise(rate[half - 1 :])]
-    per_gpu = statistics.median(value for _, value in rate[half:]) / count
+    later = logged[len(logged) // 2 - 1 :]
+    step_s = statistics.median(after[0] - before[0] for before, after in pairwise(later))
+    per_gpu = ROWS_A_STEP * row_tokens(folder) / step_s
     return {
-        "steps": len(rate),
+        "steps": len(logged),
+        "step_s": round(step_s, 3),
         "tokens_per_s_per_gpu": round(per_gpu),
-        "step_s": round(statistics.median(steps), 3),
         "mfu": round(per_gpu * flops_a_token(given.layers, 8192) / PEAK, 4),
+        "logged": round(statistics.median(value for _, value in later[1:]) / count),
         "peak_gib": round(max(scalars(folder, "throughput/peak_gib")), 1),
         "loss": scalars(folder, "sft/loss"),
     }
+
+
+def row_tokens(folder: Path) -> float:
+    """The mean of the rows that a fit encoded."""
+    from datamodules.rows import RowsOnDisk
+
+    [store] = [path.parent for path in folder.glob("encoded/*/manifest.json")]
+    return float(RowsOnDisk(store).lengths.mean())
 
 
 def flops_a_token(layers: int, length: int) -> float:
