@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import yaml
 from safetensors.torch import load_file
 from tiny import save_tiny_model
@@ -112,31 +111,12 @@ ENVIRONMENT = {
 
 def fit(given: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a fit to its end."""
-    return subprocess.run(
-        command(given, folder),
-        cwd=CHECKOUT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
+    return forked.run(command(given, folder)[2:], ENVIRONMENT)
 
 
 def killed_at(moment: Path, given: list[str], folder: Path) -> None:
     """Start a fit and kill all of its processes as soon as a file is there."""
-    with subprocess.Popen(
-        command(given, folder),
-        cwd=CHECKOUT,
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as child:
-        while not list(moment.parent.glob(moment.name)):
-            assert child.poll() is None
-            time.sleep(0.002)
-        os.killpg(child.pid, signal.SIGKILL)
+    forked.killed_when(moment, command(given, folder)[2:], ENVIRONMENT)
 
 
 def weights(folder: Path) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
+import forked
 import pytest
 import yaml
 from tiny import save_tiny_model
@@ -22,16 +23,8 @@ FIT = ("fit", "--config", "configs/cold_start_p.yaml", "--trainer.accelerator", 
 
 
 def run(*arguments):
-    return subprocess.run(
-        command(*arguments),
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return forked.run(arguments, environment)
 
 
 def refused(*arguments) -> str:

@@ -3,13 +3,10 @@
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 import yaml
@@ -90,7 +87,7 @@ def start(tiny_model, tmp_path_factory):
 def command(start, folder, strategy, trained):
     configs = ("configs/cold_start_p.yaml", start / "fit.yaml", start / f"{strategy}.yaml")
     return [
-        *(sys.executable, "cli.py", "fit"),
+        "fit",
         *(part for config in configs for part in ("--config", str(config))),
         *("--model.weights", str(start / "model"), "--data.weights", str(start / "model")),
         *("--data.corpus.path", str(start / "rows.jsonl"), *TRAINED[trained]),
@@ -100,15 +97,7 @@ def command(start, folder, strategy, trained):
 
 def fit(start, folder, strategy, trained, *more, name=None):
     """The exported weights, and what the command said."""
-    ended = subprocess.run(
-        [*command(start, folder, strategy, trained), *more],
-        cwd=CHECKOUT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
+    ended = forked.run([*command(start, folder, strategy, trained), *more], ENVIRONMENT)
     assert ended.returncode == 0, ended.stderr
     return load_file(folder / "weights" / (name or NAMES[trained])), ended.stderr
 
@@ -200,18 +189,8 @@ def test_deepspeed_in_bfloat16_begins_with_the_weights_as_they_are(
 def test_a_fit_that_was_killed_goes_on_bit_for_bit(start, tmp_path):
     strategy, trained = "zero-3", "adapter"
     expected = fitted(start, strategy, trained)
-    with subprocess.Popen(
-        command(start, tmp_path, strategy, trained),
-        cwd=CHECKOUT,
-        env=ENVIRONMENT,
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as child:
-        while not (tmp_path / "progress" / "latest.json").exists():
-            assert child.poll() is None
-            time.sleep(0.01)
-        os.killpg(child.pid, signal.SIGKILL)
+    saved = tmp_path / "progress" / "latest.json"
+    forked.killed_when(saved, command(start, tmp_path, strategy, trained), ENVIRONMENT)
     found, said = fit(start, tmp_path, strategy, trained)
     assert "going on with the interrupted fit" in said
     for name, value in expected.items():

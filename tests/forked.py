@@ -1,0 +1,134 @@
+"""Commands of ``cli.py`` in processes of their own, forked from one that has imported everything.
+
+To import it takes each command eight seconds. The one that they are forked from has run nothing of
+it. What ranks Lightning's launcher starts are ``python cli.py`` all the same.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["heavy"])
+
+
+def run(
+    arguments: Sequence[str], environment: Mapping[str, str] | None = None, timeout: float = 200
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, in the checkout, and keep what it says.
+
+    Args:
+        arguments: After ``cli.py``.
+        environment: All variables; None for those of this process.
+        timeout: Seconds after which it is killed.
+
+    Raises:
+        subprocess.TimeoutExpired: It was.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        with _started(arguments, environment, (out, err)) as process:
+            process.join(timeout)
+            if process.exitcode is None:
+                raise subprocess.TimeoutExpired(list(arguments), timeout, None, err.read_bytes())
+            code = process.exitcode
+        said = (out.read_text(errors="replace"), err.read_text(errors="replace"))
+    return subprocess.CompletedProcess(list(arguments), code, *said)
+
+
+def killed_when(
+    moment: Path, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+) -> None:
+    """Start a command and kill it, with what it started, as soon as a file is there.
+
+    Args:
+        moment: A pattern, in its last part.
+        arguments: After ``cli.py``.
+        environment: As of ``run``.
+    """
+    nowhere = (Path(os.devnull), Path(os.devnull))
+    with _started(arguments, environment, nowhere) as process:
+        while not list(moment.parent.glob(moment.name)):
+            assert process.exitcode is None
+            time.sleep(0.002)
+
+
+@contextmanager
+def _started(
+    arguments: Sequence[str], environment: Mapping[str, str] | None, files: tuple[Path, Path]
+) -> Iterator[multiprocessing.process.BaseProcess]:
+    """The process; what is left of its group at the end is killed."""
+    given = dict(os.environ if environment is None else environment)
+    _ensure_heavy()
+    process = _forks.Process(target=_command, args=(list(arguments), given, files))
+    process.start()
+    try:
+        yield process
+    finally:
+        while process.exitcode is None:  # its group may still be that of the one it is forked from
+            _kill(process.pid)
+            process.join(0.01)
+        _kill(process.pid)
+
+
+def _ensure_heavy() -> None:
+    """Start what is forked from, the first time: it looks for ``heavy`` in its own path alone."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(CHECKOUT / "tests"), before)))
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+def _kill(group: int | None) -> None:
+    if group is not None:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def _command(arguments: list[str], environment: dict[str, str], files: tuple[Path, Path]) -> None:
+    """What the process does. Its status is the command's."""
+    os.setsid()
+    for number, file in enumerate(files, 1):
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(opened, number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(CHECKOUT)
+    sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.argv = [str(CHECKOUT / "cli.py"), *arguments]
+    if "OMP_NUM_THREADS" in environment:
+        importlib.import_module("torch").set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    try:
+        code = importlib.import_module("cli").run(arguments)
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    if isinstance(code, str):
+        sys.stderr.write(code + "\n")
+        code = 1
+    atexit._run_exitfuncs()  # a forked process leaves them out
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
