@@ -18,7 +18,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from killed_fits import GRACE_S, free_port, of_torchrun
 
 CHECKOUT = Path(__file__).parents[1]
 _forks = multiprocessing.get_context("forkserver")
@@ -26,7 +30,10 @@ _forks.set_forkserver_preload(["heavy"])
 
 
 def run(
-    arguments: Sequence[str], environment: Mapping[str, str] | None = None, timeout: float = 200
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 200,
+    ranks: int = 1,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, in the checkout, and keep what it says.
 
@@ -34,23 +41,30 @@ def run(
         arguments: After ``cli.py``.
         environment: All variables; None for those of this process.
         timeout: Seconds after which it is killed.
+        ranks: Processes of a fit, started as torchrun does; with 1 Lightning's launcher starts
+            what others it needs, each as ``python cli.py``.
+
+    Returns:
+        With the status of the first rank that failed, and 0 where none did.
 
     Raises:
         subprocess.TimeoutExpired: It was.
     """
     with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder) / "out", Path(folder) / "err"
-        with _started(arguments, environment, (out, err)) as process:
-            process.join(timeout)
-            if process.exitcode is None:
-                raise subprocess.TimeoutExpired(list(arguments), timeout, None, err.read_bytes())
-            code = process.exitcode
-        said = (out.read_text(errors="replace"), err.read_text(errors="replace"))
-    return subprocess.CompletedProcess(list(arguments), code, *said)
+        files = (Path(folder) / "out", Path(folder) / "err")
+        with _started(arguments, environment, files, ranks) as processes:
+            code = _status(processes, time.monotonic() + timeout)
+        out, err = (file.read_text(errors="replace") for file in files)
+    if code is None:
+        raise subprocess.TimeoutExpired(list(arguments), timeout, out, err)
+    return subprocess.CompletedProcess(list(arguments), code, out, err)
 
 
 def killed_when(
-    moment: Path, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+    moment: Path,
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    ranks: int = 1,
 ) -> None:
     """Start a command and kill it, with what it started, as soon as a file is there.
 
@@ -58,30 +72,57 @@ def killed_when(
         moment: A pattern, in its last part.
         arguments: After ``cli.py``.
         environment: As of ``run``.
+        ranks: As of ``run``.
     """
     nowhere = (Path(os.devnull), Path(os.devnull))
-    with _started(arguments, environment, nowhere) as process:
+    with _started(arguments, environment, nowhere, ranks) as processes:
         while not list(moment.parent.glob(moment.name)):
-            assert process.exitcode is None
+            assert all(process.exitcode is None for process in processes)
             time.sleep(0.002)
 
 
 @contextmanager
 def _started(
-    arguments: Sequence[str], environment: Mapping[str, str] | None, files: tuple[Path, Path]
-) -> Iterator[multiprocessing.process.BaseProcess]:
-    """The process; what is left of its group at the end is killed."""
-    given = dict(os.environ if environment is None else environment)
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None,
+    files: tuple[Path, Path],
+    ranks: int,
+) -> Iterator[list[BaseProcess]]:
+    """The ranks; what is left of them and of their groups at the end is killed."""
     _ensure_heavy()
-    process = _forks.Process(target=_command, args=(list(arguments), given, files))
-    process.start()
+    port = free_port()
+    processes = []
+    for rank in range(ranks):
+        given = dict(os.environ if environment is None else environment)
+        if ranks > 1:
+            given |= of_torchrun(rank, ranks, port)
+        processes.append(_forks.Process(target=_command, args=(list(arguments), given, files)))
+        processes[-1].start()
     try:
-        yield process
+        yield processes
     finally:
-        while process.exitcode is None:  # its group may still be that of the one it is forked from
+        for process in processes:
+            while process.exitcode is None:  # it may not have a group of its own yet
+                _kill(process.pid)
+                process.join(0.01)
             _kill(process.pid)
-            process.join(0.01)
-        _kill(process.pid)
+
+
+def _status(processes: Sequence[BaseProcess], deadline: float) -> int | None:
+    """Of a command; None where the deadline came first.
+
+    A rank that failed leaves the others a little time, as torchrun does.
+    """
+    failed = None
+    while time.monotonic() < deadline:
+        codes = [process.exitcode for process in processes]
+        if None not in codes:
+            return next((code for code in (failed, *codes) if code), 0)
+        if failed is None and any(codes):
+            failed = next(code for code in codes if code)
+            deadline = min(deadline, time.monotonic() + GRACE_S)
+        wait([process.sentinel for process in processes if process.exitcode is None], 0.2)
+    return failed
 
 
 def _ensure_heavy() -> None:

@@ -111,12 +111,17 @@ ENVIRONMENT = {
 
 def fit(given: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a fit to its end."""
-    return forked.run(command(given, folder)[2:], ENVIRONMENT)
+    return forked.run(command(given, folder)[2:], ENVIRONMENT, ranks=ranks_of(given))
 
 
 def killed_at(moment: Path, given: list[str], folder: Path) -> None:
     """Start a fit and kill all of its processes as soon as a file is there."""
-    forked.killed_when(moment, command(given, folder)[2:], ENVIRONMENT)
+    forked.killed_when(moment, command(given, folder)[2:], ENVIRONMENT, ranks_of(given))
+
+
+def ranks_of(given: list[str]) -> int:
+    """Of a fit with these arguments."""
+    return int(given[given.index("--trainer.devices") + 1]) if "--trainer.devices" in given else 1
 
 
 def weights(folder: Path) -> dict[str, Tensor]:

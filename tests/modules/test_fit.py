@@ -2,13 +2,11 @@
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from quiet_fit import fit, quiet_trainer
@@ -174,15 +172,8 @@ def fit_command(tiny_model, corpus, folder, strategy, devices):
 
 
 def fit_by_command(tiny_model, corpus, folder, strategy, devices):
-    return subprocess.run(
-        fit_command(tiny_model, corpus, folder, strategy, devices),
-        cwd=CHECKOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
+    arguments = fit_command(tiny_model, corpus, folder, strategy, devices)[2:]
+    return forked.run(arguments, {**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 @pytest.mark.slow
@@ -190,18 +181,9 @@ def test_a_sharded_fit_that_was_killed_goes_on_bit_for_bit(tiny_model, corpus, t
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     ended = fit_by_command(tiny_model, corpus, whole, "fsdp2", "2")
     assert ended.returncode == 0, ended.stderr
-    with subprocess.Popen(
-        fit_command(tiny_model, corpus, cut, "fsdp2", "2"),
-        cwd=CHECKOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as child:
-        while not (cut / "progress" / "latest.json").exists():
-            assert child.poll() is None
-            time.sleep(0.01)
-        os.killpg(child.pid, signal.SIGKILL)
+    arguments = fit_command(tiny_model, corpus, cut, "fsdp2", "2")[2:]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    forked.killed_when(cut / "progress" / "latest.json", arguments, environment)
     resumed = fit_by_command(tiny_model, corpus, cut, "fsdp2", "2")
     assert resumed.returncode == 0, resumed.stderr
     assert "going on with the interrupted fit" in resumed.stderr

@@ -97,7 +97,8 @@ def command(start, folder, strategy, trained):
 
 def fit(start, folder, strategy, trained, *more, name=None):
     """The exported weights, and what the command said."""
-    ended = forked.run([*command(start, folder, strategy, trained), *more], ENVIRONMENT)
+    arguments = [*command(start, folder, strategy, trained), *more]
+    ended = forked.run(arguments, ENVIRONMENT, ranks=1 if strategy == "auto" else 2)
     assert ended.returncode == 0, ended.stderr
     return load_file(folder / "weights" / (name or NAMES[trained])), ended.stderr
 
@@ -190,7 +191,7 @@ def test_a_fit_that_was_killed_goes_on_bit_for_bit(start, tmp_path):
     strategy, trained = "zero-3", "adapter"
     expected = fitted(start, strategy, trained)
     saved = tmp_path / "progress" / "latest.json"
-    forked.killed_when(saved, command(start, tmp_path, strategy, trained), ENVIRONMENT)
+    forked.killed_when(saved, command(start, tmp_path, strategy, trained), ENVIRONMENT, ranks=2)
     found, said = fit(start, tmp_path, strategy, trained)
     assert "going on with the interrupted fit" in said
     for name, value in expected.items():
