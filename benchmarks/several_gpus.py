@@ -18,40 +18,26 @@ root, on a host with four GPUs; several small fits share a GPU.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from gpu_jobs import (
-    GIB,
     GPUS,
-    Config,
     Job,
     adamw,
-    kill_group,
-    members,
     say,
     scalars,
     show,
     side_by_side,
-    wait_for,
 )
 from large_fits import checkpoints, large, speed
+from lost_ranks import lost
+from small_fits import KINDS, LOSS, described, rarely, refreshed, trainer_of
 
 STRATEGIES = ("ddp", "fsdp2", "deepspeed_stage_2", "deepspeed_stage_3")
-RARELY = 1_000_000
-KINDS: dict[str, tuple[str, ...]] = {
-    "e_step": ("configs/e_step.yaml", "configs/refresh/e_step.yaml"),
-    "policy_gradient": ("configs/e_step.yaml", "configs/refresh/policy_gradient.yaml"),
-    "dpo": ("configs/dpo.yaml", "configs/refresh/self_play.yaml"),
-}
-LOSS = {"e_step": "e_step/loss", "policy_gradient": "e_step/loss", "dpo": "dpo/loss"}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -200,189 +186,11 @@ def tensor_parallel(given: argparse.Namespace) -> Job:
     return Job(given.folder / "live" / "tensor-parallel", KINDS["e_step"], own, GPUS[:2])
 
 
-def lost(given: argparse.Namespace) -> None:
-    """One rank is killed in the middle of a round, or of a save; the command is given again."""
-    own = refreshed(given, "policy_gradient", "fsdp2", 2, period=1)
-    recipe = own["trainer"]["callbacks"][-1]["init_args"]["recipe"]
-    recipe["init_args"]["engine"] = {
-        "class_path": "promptcot.engines.HFEngine",
-        "init_args": {"dtype": "float32", "batch_size": 8},
-    }
-    own["trainer"]["precision"] = "32-true"
-    root = given.folder / "lost"
-    shutil.rmtree(root, ignore_errors=True)
-    configs = KINDS["policy_gradient"]
-    whole = Job(root / "whole", configs, own, GPUS[:2])
-    cases = {
-        "rank-1-in-round": (1, "rounds/round-1.partial"),
-        "rank-0-in-round": (0, "rounds/round-1.partial"),
-        "rank-1-in-save": (1, "progress/epoch-0-*"),
-    }
-    with ThreadPoolExecutor() as side:
-        undisturbed = side.submit(side_by_side, {"whole": whole}, given.limit)
-        found = {
-            name: side.submit(
-                lose, Job(root / name, configs, own, GPUS[2:]), rank, moment, given.limit
-            )
-            for name, (rank, moment) in cases.items()
-        }
-    rows = [{"what": "lost", "case": "whole", "ended": bool(undisturbed.result())}]
-    for name, result in found.items():
-        row = {"what": "lost", "case": name, **result.result()}
-        row["same_rounds"] = same_files(whole.folder, root / name, "rounds/*/rows.jsonl")
-        row["same_weights"] = same_files(whole.folder, root / name, "weights/*.safetensors")
-        rows.append(row)
-    show(rows)
-
-
-def lose(job: Job, rank: int, moment: str, limit_s: float) -> dict[str, Any]:
-    """Kill one rank as soon as a file is there; what became of the others, and of a rerun."""
-    process = job.start()
-    reached = wait_for(lambda: bool(list(job.folder.glob(moment))), process, limit_s)
-    os.kill(rank_of(process.pid, rank), signal.SIGKILL)
-    killed = time.monotonic()
-    wait_for(lambda: not members(process.pid), process, 60)
-    seconds = time.monotonic() - killed
-    time.sleep(1)
-    left = len(members(process.pid))
-    row = {"reached": reached, "seconds_to_end": round(seconds, 1), "left_behind": left}
-    kill_group(process)
-    row["status"] = process.wait()
-    return {**row, "resumed": bool(side_by_side({f"{job.folder.name} again": job}, limit_s))}
-
-
-def refreshed(  # noqa: PLR0913
-    given: argparse.Namespace,
-    kind: str,
-    strategy: str,
-    count: int,
-    *,
-    period: int,
-    engine: Config | None = None,
-    problems: int = 16,
-) -> Config:
-    """A fit of two epochs with rounds.
-
-    Args:
-        given: Of the command.
-        kind: Of ``KINDS``.
-        strategy: By its flag.
-        count: GPUs of the trainer.
-        period: Epochs on a round.
-        engine: Arguments of vLLM that differ.
-        problems: Of a round, at most.
-    """
-    self_play = kind == "dpo"
-    weights = str(given.folder / "warm" / "weights") if self_play else given.weights
-    corpus: Config = {"path": "bundled", "only": {"domain": "math"}, "limit": problems}
-    if self_play:
-        corpus = {"path": str(given.folder / "problems" / "train.jsonl"), "limit": 4 * problems}
-    recipe: Config = {
-        "corpus": corpus,
-        "sampling": {"n": 8 if self_play else 4, "max_tokens": 96 if self_play else 200},
-        "engine": {"class_path": "promptcot.engines.KeptEngine", "init_args": {}},
-    }
-    recipe["engine"]["init_args"]["engine"] = vllm(given, chat=self_play, more=engine or {})
-    if self_play:
-        recipe["sampling"]["temperature"] = 1.0
-        recipe["max_pass_rate"] = 1.0
-        verifier = {"forms": ["boxed"], "num_workers": 2}
-        recipe["verifier"] = {"class_path": "verify.ByDomain", "init_args": verifier}
-    else:
-        recipe["prompt_model"] = given.weights
-    # above the default: the trainer's float32 against vLLM's bfloat16
-    refresh: Config = {"every_n_epochs": period, "recipe": {"init_args": recipe}}
-    names = {"e_step": "Rationales", "policy_gradient": "Rollouts", "dpo": "SelfPlay"}
-    refresh["recipe"]["class_path"] = f"promptcot.recipes.{names[kind]}"
-    callbacks = [rarely(), {"class_path": "callbacks.RefreshTrainingSet", "init_args": refresh}]
-    rows: Config = {"weights": weights, "batch_size": 16}
-    return {
-        "model": {"init_args": {"weights": weights, "optimizer": adamw(1e-5)}},
-        "data": {"init_args": rows},
-        "trainer": {**trainer_of(given, strategy, count), "max_epochs": 2, "callbacks": callbacks},
-    }
-
-
-def trainer_of(given: argparse.Namespace, strategy: str, count: int) -> Config:
-    """Devices, strategy, and as many micro-batches of a step over all of them as ever: four."""
-    return {
-        "accelerator": "cpu" if given.cpu else "gpu",
-        "devices": count,
-        "strategy": strategy,
-        "accumulate_grad_batches": 4 // count,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-
-
-def vllm(given: argparse.Namespace, *, chat: bool, more: Config) -> Config:
-    """An engine whose memory does not depend on who else is on its GPU."""
-    if given.cpu:
-        return {"class_path": "promptcot.engines.HFEngine", "init_args": {"chat": chat}}
-    options = {"max_model_len": 1024, "kv_cache_memory_bytes": 2 * GIB}
-    arguments: Config = {
-        "chat": chat,
-        "sleeps": True,
-        "gpu_memory_utilization": 0.1,
-        "options": options,
-        **more,
-    }
-    return {"class_path": "promptcot.engines.VLLMEngine", "init_args": arguments}
-
-
-def described(what: str, name: str, job: Job, seconds: dict[str, float]) -> dict[str, Any]:
-    """What a refreshed fit logged."""
-    kind = next(kind for kind, configs in KINDS.items() if configs == job.configs)
-    rounds = sorted(job.folder.glob("rounds/round-?/rows.jsonl"))
-    return {
-        "what": what,
-        "fit": name,
-        "seconds": seconds.get(name),
-        "losses": scalars(job.folder, LOSS[kind]),
-        "rows": [len(path.read_text().splitlines()) for path in rounds],
-        "round_hash": [hash_of(path) for path in rounds],
-        "make_s": scalars(job.folder, "round/make_s"),
-        "export_s": scalars(job.folder, "round/export_s"),
-        "sampler_difference": scalars(job.folder, "sampler/mean_abs_difference"),
-        "peak_gib": max(scalars(job.folder, "throughput/peak_gib"), default=None),
-    }
-
-
-def rarely() -> Config:
-    """A checkpoint at the end of each epoch alone."""
-    return {"class_path": "callbacks.SaveProgress", "init_args": {"every_n_steps": RARELY}}
-
-
 def worst(one: Sequence[float], found: Sequence[float]) -> float | None:
     """The largest difference of two lists that are equally long."""
     if not one or len(one) != len(found):
         return None
     return max(abs(a - b) for a, b in zip(one, found, strict=True))
-
-
-def rank_of(group: int, rank: int) -> int:
-    """The process of a rank of a fit that Lightning launched: its first is rank 0."""
-    for pid in members(group):
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        if rank and f"LOCAL_RANK={rank}".encode() in environment:
-            return pid
-    return group
-
-
-def same_files(one: Path, other: Path, pattern: str) -> bool:
-    """Whether two folders hold the same bytes under a pattern, and any at all."""
-    names = [path.relative_to(one) for path in one.glob(pattern)]
-    found = [path.relative_to(other) for path in other.glob(pattern)]
-    if not names or sorted(names) != sorted(found):
-        return False
-    return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
-
-
-def hash_of(path: Path) -> str:
-    """Of a file, short."""
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
 
 
 if __name__ == "__main__":
