@@ -16,9 +16,11 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback
@@ -93,6 +95,23 @@ def main() -> None:
             children.append(child)
         statuses.append(ended(children))
     sys.stdout.write(json.dumps(statuses))
+
+
+def run(pieces: list[dict[str, Any]]) -> list[int]:
+    """The status of each piece, in a process of their own; for tests."""
+    checkout = Path(__file__).parents[1]
+    paths = os.pathsep.join((str(checkout), str(checkout / "tests")))
+    told = subprocess.run(
+        [sys.executable, __file__, json.dumps(pieces)],
+        cwd=checkout,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "DS_ACCELERATOR": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=280,
+    ).stdout
+    statuses: list[int] = json.loads(told)
+    return statuses
 
 
 def free_port() -> int:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import yaml
+from killed_fits import run
 from safetensors.torch import load_file
 from tiny import save_tiny_chat_model
 from tiny_run import write_jsonl
 from torch.testing import assert_close
 
-CHECKOUT = Path(__file__).parents[2]
-PATHS = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests")])
 EPOCHS, ACCUMULATE, BATCH, BUDGET = 2, 2, 5, 140
 KILL_AT = "5"
 """Micro-batch of the first epoch: the second step's checkpoint is there, the third is at work."""
@@ -151,23 +146,6 @@ def piece(start, folder, on, case, kill_at="", accumulate=ACCUMULATE):
         *(("--data.token_budget", str(BUDGET)) if case.budget else ()),
     ]
     return {"args": args, "kill_at": kill_at, "log": str(folder / "log"), "ranks": ranks}
-
-
-def run(pieces):
-    """The status of each piece."""
-    ended = subprocess.run(
-        [sys.executable, str(CHECKOUT / "tests" / "killed_fits.py"), json.dumps(pieces)],
-        cwd=CHECKOUT,
-        env={
-            **os.environ,
-            **{"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS, "DS_ACCELERATOR": "cpu"},
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=280,
-    )
-    return json.loads(ended.stdout)
 
 
 def pairs(statuses):

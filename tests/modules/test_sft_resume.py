@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 import yaml
+from killed_fits import run
 from safetensors.torch import load_file
 from tiny import save_tiny_model
 from transformers import AutoTokenizer
 
-CHECKOUT = Path(__file__).parents[2]
 EPOCHS, ACCUMULATE, BUDGET = 4, 2, 160
 TEMPLATE = (
     "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}<end>{% endfor %}"
     "{% if add_generation_prompt %}a:{% endif %}"
 )
-PATHS = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests")])  # of ranks that are started anew
 pytestmark = pytest.mark.slow
 
 
@@ -107,20 +102,6 @@ def piece(config, folder, kill_at="", *more):
         *("--trainer.callbacks.file", told, *more),
     ]
     return {"args": args, "kill_at": kill_at, "log": str(folder / "log")}
-
-
-def run(pieces):
-    """The status of each piece."""
-    ended = subprocess.run(
-        [sys.executable, str(CHECKOUT / "tests" / "killed_fits.py"), json.dumps(pieces)],
-        cwd=CHECKOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=250,
-    )
-    return json.loads(ended.stdout)
 
 
 def told(folder, rank=0):
