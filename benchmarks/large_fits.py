@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import yaml
 from gpu_jobs import (
     GIB,
     GPUS,
@@ -69,12 +70,14 @@ def speed(given: argparse.Namespace) -> None:
                 tokens=long,
             )
             own["trainer"] |= {"max_steps": given.steps, "enable_checkpointing": False}
-            name = f"{strategy}-{count}-{given.layers}"
+            name = f"{strategy}-{count}-{given.layers}-{given.recompute}"
+            name += "-compiled" * given.compile
             after = by_flag(given, strategy)
             jobs[name] = Job(given.folder / "speed" / name, (), own, gpus, after=after)
         done = side_by_side(jobs, given.limit)
         for ((strategy, count), _), (name, job) in zip(batch, jobs.items(), strict=True):
             row = {"what": "speed", "strategy": strategy, "gpus": count, "layers": given.layers}
+            row |= {"recompute": given.recompute, "compiled": given.compile}
             show([{**row, **rates(given, job.folder, count), "seconds": done.get(name)}])
 
 
@@ -163,12 +166,12 @@ def large(given: argparse.Namespace) -> None:
 def large_fit(
     given: argparse.Namespace, strategy: str, count: int, accumulate: int, size: int, tokens: int
 ) -> Config:
-    """Supervised fine-tuning of all weights, with recomputation."""
+    """Supervised fine-tuning of all weights."""
     weights = str(large_folder(given))
     arguments = {
         "weights": weights,
         "optimizer": adamw(1e-6, fused=not given.cpu),
-        "gradient_checkpointing": True,
+        "torch_compile": given.compile,
     }
     rows = {
         "weights": weights,
@@ -198,10 +201,12 @@ def large_fit(
 
 
 def by_flag(given: argparse.Namespace, strategy: str) -> tuple[str, ...]:
-    """The project's configuration of a strategy, for all GPUs that a fit sees."""
-    if strategy == "auto" or given.cpu:
-        return ()
-    return (f"configs/strategy/{strategy}.yaml",)
+    """The project's configuration of a strategy, for all GPUs that a fit sees, and what differs."""
+    own = given.folder / f"recompute-{given.recompute}.yaml"
+    arguments = {"gradient_checkpointing": given.recompute}
+    own.write_text(yaml.safe_dump({"model": {"init_args": arguments}}))
+    is_given = strategy == "auto" or given.cpu
+    return (*(() if is_given else (f"configs/strategy/{strategy}.yaml",)), str(own))
 
 
 def rates(given: argparse.Namespace, folder: Path, count: int) -> dict[str, Any]:

@@ -54,6 +54,8 @@ def main(arguments: Sequence[str]) -> None:
     add("--gpus", type=int, nargs="+", help="numbers of GPUs to measure the speed on")
     add("--strategies", nargs="+", default=["fsdp2"], help="to measure the speed of")
     add("--steps", type=int, default=8)
+    add("--recompute", type=float, default=1.0, help="share of the layers, where speed is measured")
+    add("--compile", action="store_true", help="the layers, where speed is measured")
     add("--cpu", action="store_true", help="a rehearsal: gloo, transformers' engine")
     add("--only", nargs="+", help="names of fits, of those that run side by side")
     add("--limit", type=float, default=300, help="seconds after which fits are killed")

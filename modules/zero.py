@@ -53,7 +53,7 @@ def check_adapter(strategy: Strategy, weights: str, lora: LoRA | None) -> None:
         ValueError: Four-bit weights would be sliced, which leaves their scales behind; or DoRA
             would look at weights that are sliced.
     """
-    if not _slices(strategy):
+    if not slices(strategy):
         return
     if lora is not None and lora.base == "nf4":
         raise ValueError(
@@ -132,7 +132,7 @@ def sliced_loading(strategy: Strategy) -> Iterator[None]:
 
     Only within it: a model that one rank opens alone, as an engine, must stay whole.
     """
-    if not _slices(strategy):
+    if not slices(strategy):
         yield
         return
     from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
@@ -151,7 +151,7 @@ def whole_parameters(strategy: Strategy) -> Iterator[None]:
 
     DeepSpeed slices them when training starts, and gives every rank those of rank 0.
     """
-    if not _slices(strategy):
+    if not slices(strategy):
         yield
         return
     from deepspeed.runtime.zero.partition_parameters import (
@@ -186,5 +186,6 @@ def trained_parameters(module: nn.Module, keep: bool) -> dict[str, Tensor]:
     return state
 
 
-def _slices(strategy: Strategy) -> TypeGuard[DeepSpeedStrategy]:
+def slices(strategy: Strategy) -> TypeGuard[DeepSpeedStrategy]:
+    """Whether each rank has a slice of every parameter: stage 3."""
     return isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3

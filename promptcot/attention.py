@@ -7,16 +7,22 @@ variable-length kernel that ships with torch does the work, elsewhere one fused 
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
 NAME = "packed"
 HALVES = (torch.bfloat16, torch.float16)
 """What the variable-length kernel computes in."""
+_GROUPED: dict[str, Any] = (
+    {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
+)
+"""What tells the kernel that query heads share keys; a torch before it was told needs no word."""
 
 
 def packed_attention(  # noqa: PLR0913, PLR0917 -- the signature is transformers'
@@ -106,23 +112,15 @@ def _varlen(
     longest: int,
     scaling: float | None,
 ) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn  # not in CPU builds of every torch
-
-    groups = query.shape[1] // key.shape[1]
-    q, k, v = (
-        tensor[0].transpose(0, 1).contiguous()
-        for tensor in (
-            query,
-            key.repeat_interleave(groups, dim=1),
-            value.repeat_interleave(groups, dim=1),
-        )
-    )
+    q, k, v = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
+    ends = (boundaries, boundaries, longest, longest)
     mixed: Tensor = varlen_attn(  # type: ignore[assignment]  # no statistics asked for
-        q, k, v, boundaries, boundaries, longest, longest, scale=scaling, window_size=(-1, 0)
+        q, k, v, *ends, scale=scaling, window_size=(-1, 0), **_GROUPED
     )
     return mixed.transpose(0, 1)[None]
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # its calls depend on the data
 def _one_by_one(
     query: Tensor,
     key: Tensor,

@@ -82,15 +82,16 @@ class TargetLogprobs(nn.Module):
         ).last_hidden_state
         hidden = hidden.reshape(-1, hidden.shape[-1])[batch.predictors]
         chunks = zip(hidden.split(CHUNK), batch.targets.split(CHUNK), strict=True)
-        return torch.cat([self._chunk(h, t) for h, t in chunks])
+        return torch.cat([self._recomputed(h, t) for h, t in chunks])
 
-    def _chunk(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def _recomputed(self, hidden: Tensor, targets: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
-            return self._logprobs(hidden, targets)
-        logprobs: Tensor = checkpoint(self._logprobs, hidden, targets, use_reentrant=False)
+            return self.chunk(hidden, targets)
+        logprobs: Tensor = checkpoint(self.chunk, hidden, targets, use_reentrant=False)
         return logprobs
 
-    def _logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def chunk(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Log-probabilities of targets, [n] float32, by the states [n, E] that predict them."""
         # float() before the softmax: in bfloat16 its error is 0.01 nats a token (autocast keeps
         # bfloat16 on the CPU), which adds up over a rationale.
         logits: Tensor = self.lm.get_output_embeddings()(hidden).float()

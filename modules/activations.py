@@ -1,0 +1,80 @@
+"""What the layers of a policy keep for the backward pass, and how their operations are run."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch.strategies import Strategy
+from torch import nn
+from transformers import PreTrainedModel
+
+from modules import zero
+from promptcot.likelihood import TargetLogprobs
+
+
+def check_share(share: bool | float) -> None:
+    """Refuse a share of layers that is none.
+
+    Raises:
+        ValueError: A number outside [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(
+            f"gradient_checkpointing={share}: give true, false, or the share of the layers that "
+            "are to be recomputed, between 0 and 1"
+        )
+
+
+def recompute(lm: PreTrainedModel, share: bool | float) -> None:
+    """Have layers keep only their input, and run a second time in the backward pass.
+
+    They are the first ones: a layer's recomputed activations last until its own backward pass is
+    over, by which time those of all later layers are gone.
+
+    Args:
+        lm: With or without an adapter.
+        share: Of the layers, in [0, 1]; True for all.
+
+    Raises:
+        ValueError: This model's layers cannot be told apart.
+    """
+    if not share:
+        return
+    lm.gradient_checkpointing_enable({"use_reentrant": False})
+    layers = _layers(lm)
+    for layer in layers[round(share * len(layers)) :]:
+        if not hasattr(layer, "gradient_checkpointing"):
+            raise ValueError(
+                f"gradient_checkpointing={share}: the layers of a {type(lm).__name__} are "
+                "recomputed all or not at all: give true or false"
+            )
+        layer.gradient_checkpointing = False  # type: ignore[assignment]
+
+
+def check_compiling(strategy: Strategy, is_asked: bool) -> None:
+    """Refuse what would be slower than without, or fail.
+
+    Raises:
+        ValueError: DeepSpeed's stage 3, whose hooks inside a layer gather its weights.
+    """
+    if is_asked and zero.slices(strategy):
+        raise ValueError(
+            "torch_compile=true does not go with DeepSpeed's stage 3, which gathers weights in "
+            "the middle of a layer: use --trainer.strategy fsdp2, or leave torch_compile out"
+        )
+
+
+def compile_parts(policy: TargetLogprobs) -> None:
+    """Compile decoder layers and head at their first call, for rows of any length.
+
+    A layer at a time, and not the model: all share what was compiled for the first, and the hooks
+    of FSDP2 and of recomputation stay between them. Called before sharding.
+    """
+    for layer in _layers(policy.lm):
+        # not ``layer.compile()``, which would take those hooks into what is compiled
+        layer.forward = torch.compile(layer.forward, dynamic=True)
+    policy.chunk = torch.compile(policy.chunk, dynamic=True)  # type: ignore[method-assign]
+
+
+def _layers(lm: PreTrainedModel) -> nn.ModuleList:
+    layers: nn.ModuleList = lm.get_decoder().layers
+    return layers

@@ -1,0 +1,103 @@
+"""Recomputed and compiled layers compute what plain ones do."""
+
+from itertools import product
+
+import pytest
+import torch
+from tiny import save_tiny_adapter
+from torch._dynamo.utils import counters
+from torch.testing import assert_close
+
+from modules.activations import check_compiling, check_share, compile_parts, recompute
+from modules.adapters import adapt
+from promptcot.batches import pack, pad
+from promptcot.likelihood import TargetLogprobs, load_causal_lm
+from promptcot.tokens import Example
+
+ROWS = [Example(tuple(range(1, 4 + n)), tuple(range(40, 50 + n)), (5, 5 + n)) for n in (0, 2, 7, 3)]
+BATCHES = [pack(ROWS), pack(ROWS[:1]), pad(ROWS[1:]), pack(ROWS[::-1] * 3)]
+SHARES = (False, 0.5, True)
+compiles = pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch looks at its own
+
+
+def policy_of(weights, share=False, compiled=False):
+    lm = adapt(load_causal_lm(str(weights), torch.float32), str(weights), None)
+    recompute(lm, share)
+    policy = TargetLogprobs(lm).train()
+    if compiled:
+        compile_parts(policy)
+    return policy
+
+
+def results(policy, batch):
+    """The log-probabilities, and the gradient of their sum, weighted so that each counts."""
+    policy.zero_grad()
+    logprobs = policy(batch)
+    (logprobs * torch.linspace(1, 2, len(logprobs))).sum().backward()
+    gradients = [p.grad.flatten() for p in policy.parameters() if p.grad is not None]
+    return logprobs.detach(), torch.cat(gradients)
+
+
+def test_recomputed_layers_give_the_very_same(tiny_model):
+    plain, *others = (policy_of(tiny_model, share) for share in SHARES)
+    for batch, other in product(BATCHES, others):
+        for mine, its in zip(results(other, batch), results(plain, batch), strict=True):
+            assert torch.equal(mine, its)
+
+
+@pytest.mark.parametrize(("share", "runs"), [(0, [1, 1]), (0.5, [2, 1]), (1, [2, 2])])
+def test_the_first_layers_run_twice(tiny_model, share, runs):
+    policy = policy_of(tiny_model, share)
+    counted = []
+    for number, layer in enumerate(policy.lm.get_decoder().layers):
+        layer.input_layernorm.register_forward_hook(lambda *_, n=number: counted.append(n))
+    results(policy, BATCHES[0])
+    assert [counted.count(number) for number in (0, 1)] == runs
+
+
+@pytest.mark.slow
+@compiles
+@pytest.mark.parametrize("kind", ["whole", "adapter"])
+def test_compiled_layers_agree_in_training_and_in_scoring(tiny_model, tmp_path, kind):
+    weights = tiny_model
+    if kind == "adapter":
+        weights = save_tiny_adapter(tiny_model, tmp_path / "adapter")
+    plain = policy_of(weights)
+    for share in SHARES:
+        compiled = policy_of(weights, share, compiled=True)
+        assert list(compiled.state_dict()) == list(plain.state_dict())
+        for batch in BATCHES:
+            for mine, its in zip(results(compiled, batch), results(plain, batch), strict=True):
+                assert_close(mine, its, atol=3e-4, rtol=1e-5)
+            with torch.no_grad():
+                assert_close(compiled(batch), plain(batch), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+@compiles
+def test_layers_share_what_is_compiled_and_rows_of_other_lengths_do(tiny_model):
+    torch._dynamo.reset()
+    counters.clear()
+    policy = policy_of(tiny_model, share=True, compiled=True)
+    results(policy, BATCHES[0])
+    first = counters["stats"]["unique_graphs"]
+    assert 0 < first < 8  # of one layer, in parts around attention, and the head
+    for length in range(9, 60, 5):
+        results(policy, pack([Example(tuple(range(1, length)), (1, 2, 3), (3,)) for _ in "12345"]))
+    assert counters["stats"]["unique_graphs"] <= first + 2
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, 2])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match=rf"gradient_checkpointing={share}: .* between 0 and 1"):
+        check_share(share)
+
+
+def test_compiling_is_refused_where_weights_come_inside_a_layer():
+    pytest.importorskip("deepspeed")
+    from cpu_deepspeed import CPUDeepSpeed
+
+    with pytest.raises(ValueError, match=r"torch_compile=true does not go with .* stage 3"):
+        check_compiling(CPUDeepSpeed(stage=3), True)
+    check_compiling(CPUDeepSpeed(stage=3), False)
+    check_compiling(CPUDeepSpeed(stage=2), True)
