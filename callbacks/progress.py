@@ -76,19 +76,28 @@ class SaveProgress(Checkpoint):
     A checkpoint has a name of its own; a small file that is replaced whole points to the latest,
     so one that a crash cut off is never read. When the fit is over they are removed.
 
+    Each epoch's end is saved, and the steps between by one of these:
+
     Args:
-        every_n_steps: Optimizer steps between two checkpoints; each epoch's end has one as well.
-            With 1, a crash costs the step that was at work. Where checkpoints are large, more
-            steps between them save time; a warning says so.
+        every_n_steps: Optimizer steps between two checkpoints. With 1, a crash costs the step that
+            was at work, however long saving takes; a warning says where that is most of the time.
+        max_share: Where ``every_n_steps`` is null: of the fit's time, that saving may take. Steps
+            are saved as often as that allows: of a small model all of them, of a large one every
+            few minutes. In (0, 1].
     """
 
-    def __init__(self, every_n_steps: int = 1) -> None:
-        if every_n_steps < 1:
+    def __init__(self, every_n_steps: int | None = None, max_share: float = 0.05) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
             raise ValueError(f"every_n_steps={every_n_steps}: at least 1 step must lie between")
+        if not 0 < max_share <= 1:
+            raise ValueError(f"max_share={max_share}: give a share of the time, in (0, 1]")
         self.every_n_steps = every_n_steps
+        self.max_share = max_share
         self.settings: dict[str, Any] = {}
         self._started = 0.0
         self._saving_s = 0.0
+        self._last_s = 0.0
+        """What the last checkpoint took, and the next one may."""
         self._num_saved = 0
         self._latest = ""
         """Name of the checkpoint that is pointed to."""
@@ -152,7 +161,7 @@ class SaveProgress(Checkpoint):
         batch_idx: int,
     ) -> None:
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if stepped and trainer.global_step % self.every_n_steps == 0 and not trainer.is_last_batch:
+        if stepped and not trainer.is_last_batch and self._is_due(trainer):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -162,6 +171,14 @@ class SaveProgress(Checkpoint):
         self._latest = ""
         if trainer.is_global_zero:  # a checkpoint callback comes last: the weights are exported
             shutil.rmtree(Path(trainer.default_root_dir) / FOLDER, ignore_errors=True)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        """Whether a step is saved, the same on every rank."""
+        if self.every_n_steps is not None:
+            return trainer.global_step % self.every_n_steps == 0
+        passed = time.monotonic() - self._started + self._last_s
+        is_due = self._saving_s + self._last_s <= self.max_share * passed
+        return bool(trainer.strategy.broadcast(is_due))
 
     def _save(self, trainer: Trainer) -> None:
         folder = Path(trainer.default_root_dir) / FOLDER
@@ -182,14 +199,15 @@ class SaveProgress(Checkpoint):
 
     def _count(self, started: float) -> None:
         now = time.monotonic()
-        self._saving_s += now - started
+        self._last_s = now - started
+        self._saving_s += self._last_s
         self._num_saved += 1
         share = self._saving_s / (now - self._started)
-        if self._num_saved == NUM_JUDGED and share > DEAR:
+        if self.every_n_steps is not None and self._num_saved == NUM_JUDGED and share > DEAR:
             rank_zero_warn(
                 f"{share:.0%} of the time goes into saving progress: raise SaveProgress's "
                 f"every_n_steps above {self.every_n_steps}, at the price of so many steps to be "
-                "repeated after a crash"
+                "repeated after a crash, or leave it out, and time decides"
             )
 
 

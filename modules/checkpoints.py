@@ -6,7 +6,8 @@ devices. DeepSpeed's are bound to the number that wrote them, and to how it slic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,20 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.state_dict_loader import _load_state_dict, load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
 from torch.optim import Optimizer
 
 METADATA = "meta.pt"
 """Lightning's name of what is no tensor in a checkpoint of shards."""
+WRITERS = 4
+"""Threads of a rank that write its shards, each to a file of its own; one is half as fast."""
 ZERO = "checkpoint"
 """Lightning's name of the folder that DeepSpeed's own files lie in."""
 STAGE_3 = "deepspeed_stage_3"
@@ -30,6 +38,47 @@ CURE = "or start anew with another --trainer.default_root_dir"
 def is_sharded(path: Path) -> bool:
     """Whether a checkpoint is a folder of FSDP2's shards."""
     return (path / METADATA).is_file()
+
+
+class _Writer(FileSystemWriter):
+    """Torch's own leaves out without a word what a thread but the first could not write."""
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        written = super().write_data(plan, planner)
+        if missing := len(plan.items) - len(written.wait()):
+            raise OSError(f"{missing} of {len(plan.items)} parts could not be written")
+        return written
+
+
+def write_shards(state: dict[str, Any], path: Path) -> None:
+    """Write this rank's part of tensors that are sharded over all. Every rank must call this.
+
+    Raises:
+        OSError: Of every rank, where one cannot write.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    cure = "free some space and give the same command again; what was saved before is safe"
+    with _as_sentence(f"cannot write {path}", cure):
+        save(state, storage_writer=_Writer(path, thread_count=WRITERS))
+
+
+def fill_from_shards(state: dict[str, Any], path: Path) -> None:
+    """Fill tensors with what ranks of any number wrote. Every rank must call this.
+
+    Raises:
+        OSError: Of every rank, where one cannot read.
+    """
+    with _as_sentence(f"cannot read {path}", f"bring back what is missing, {CURE}"):
+        load(state, checkpoint_id=path)
+
+
+@contextmanager
+def _as_sentence(failure: str, cure: str) -> Iterator[None]:
+    try:
+        yield
+    except CheckpointException as error:  # with a traceback of each rank, and no Exception
+        reasons = "; ".join(sorted({str(reason) for reason, _ in error.failures.values()}))
+        raise OSError(f"{failure} ({reasons}): {cure}") from error
 
 
 def read_shards(path: Path, weights_only: bool | None = None) -> dict[str, Any]:

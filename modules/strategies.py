@@ -7,6 +7,7 @@ configuration here does, and it does not run on a CPU.
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from modules.adapters import is_adapted, trained
-from modules.checkpoints import METADATA, by_name, is_sharded
+from modules.checkpoints import METADATA, by_name, fill_from_shards, is_sharded, write_shards
 from promptcot.likelihood import TargetLogprobs
+from promptcot.ranks import on_rank_0
 
 FIRST_FSDP = ("fsdp", "fsdp_cpu_offload", "FSDPStrategy")
 
@@ -63,6 +64,23 @@ class FSDP2Strategy(ModelParallelStrategy):
         )
         return get_model_state_dict(self._whole_module, options=options)
 
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        filepath: str | Path,
+        storage_options: Any | None = None,  # noqa: ANN401
+    ) -> None:
+        """In shards by several threads of each rank, or in one file."""
+        if not self._save_distributed_checkpoint:
+            super().save_checkpoint(checkpoint, filepath, storage_options)
+            return
+        path = Path(self.broadcast(filepath))
+        state = {"state_dict": checkpoint.pop("state_dict")}
+        for number, optimizer in enumerate(checkpoint.pop("optimizer_states", ())):
+            state[f"optimizer_{number}"] = optimizer
+        write_shards(state, path)
+        on_rank_0(f"cannot write {path}", partial(torch.save, checkpoint, path / METADATA))
+
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
     ) -> dict[str, Any]:
@@ -78,11 +96,11 @@ class FSDP2Strategy(ModelParallelStrategy):
         names = trained(module)
         found = get_model_state_dict(module, options=options)
         state = {"state_dict": {name: found[name] for name in found if name in names}}
-        load(state, checkpoint_id=path)
+        fill_from_shards(state, path)
         module.load_state_dict(state["state_dict"], strict=False)
         for number, optimizer in enumerate(self.optimizers):
             of = {f"optimizer_{number}": get_optimizer_state_dict(module, optimizer)}
-            load(of, checkpoint_id=path)
+            fill_from_shards(of, path)
             set_optimizer_state_dict(module, optimizer, of[f"optimizer_{number}"])
         return dict(torch.load(path / METADATA, weights_only=weights_only))
 

@@ -40,7 +40,7 @@ def module(weights, chosen=()):
 def trained(root, weights, alarms, recipe, *, chosen=(), seen=None, **settings):
     """A fit of four rounds, of two steps each; returns the trainer and what it trained on."""
     seed_everything(1, verbose=False)
-    seen, progress = seen or Seen(), SaveProgress()
+    seen, progress = seen or Seen(), SaveProgress(every_n_steps=1)
     plain = {"seed_everything": 1, "model": {}, "data": {}, "trainer": {}}
     checkpoint = progress.resume(root, plain)
     trainer = quiet_trainer(

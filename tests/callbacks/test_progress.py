@@ -36,6 +36,18 @@ class BlowAt(Callback):
             raise Blow
 
 
+class Noting(SaveProgress):
+    """Keeps the numbers of the steps that were saved."""
+
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.steps = []
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        self.steps.append(trainer.global_step)
+
+
 @pytest.fixture
 def corpus(tmp_path):
     path = tmp_path / "rows.jsonl"
@@ -47,9 +59,11 @@ def corpus(tmp_path):
     return Corpus(str(path))
 
 
-def fit(model, corpus, folder, blow_at=None, every_n_steps=1, config=CONFIG, **settings):
+def fit(
+    model, corpus, folder, blow_at=None, every_n_steps=1, config=CONFIG, saver=None, **settings
+):
     """Fit, or go on with the fit that was cut off in the folder; the losses of each micro-batch."""
-    saver = SaveProgress(every_n_steps)
+    saver = saver or SaveProgress(every_n_steps)
     callbacks = [saver, ExportWeights()]
     if blow_at is not None:
         callbacks.append(BlowAt(blow_at))
@@ -73,6 +87,7 @@ def fit(model, corpus, folder, blow_at=None, every_n_steps=1, config=CONFIG, **s
         (1, range(STEPS * ACCUMULATE)),  # epochs' ends and half-accumulated steps among them
         (2, (3, 6, 9)),
         (100, (2, 7, 17)),
+        (None, (2, 7, 17)),
     ],
 )
 def test_a_fit_cut_off_before_any_micro_batch_ends_with_the_same_weights(
@@ -87,6 +102,27 @@ def test_a_fit_cut_off_before_any_micro_batch_ends_with_the_same_weights(
         assert resumed.keys() == calm.keys()
         assert all(torch.equal(resumed[name], calm[name]) for name in calm), number
         assert not (folder / "progress").exists()
+
+
+@pytest.mark.parametrize(
+    ("max_share", "saved"),
+    [(1e-9, [1, 3, 6, 9]), (1.0, list(range(1, STEPS + 1)))],  # the first tells what it takes
+)
+def test_steps_are_saved_as_often_as_their_share_of_the_time_allows(
+    tiny_model, corpus, tmp_path, max_share, saved
+):
+    saver = Noting(max_share=max_share)
+    fit(tiny_model, corpus, tmp_path, saver=saver)
+    assert saver.steps == saved
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"every_n_steps": 0}, "at least 1 step"), ({"max_share": 0.0}, r"in \(0, 1\]")],
+)
+def test_a_saver_that_would_never_save_is_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        SaveProgress(**given)
 
 
 def test_a_fit_cut_off_again_and_again_ends_with_the_same_weights(tiny_model, corpus, tmp_path):

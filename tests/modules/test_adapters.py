@@ -54,7 +54,7 @@ def fit(weights, corpus, folder, adapter=SMALL, blow_at=-1, seed=1):
     """Two epochs of two steps, or the rest of them; the module that was trained."""
     torch.manual_seed(seed)
     module = MStepModule(str(weights), OPTIMIZER, adapter=adapter)
-    saver = SaveProgress()
+    saver = SaveProgress(every_n_steps=1)
     trainer = quiet_trainer(
         folder,
         precision="bf16-mixed" if adapter and adapter.base == "nf4" else "32-true",

@@ -99,7 +99,7 @@ def test_a_fit_that_was_cut_off_goes_on_bit_for_bit(wide, corpus, tmp_path):
     def run(folder, blow_at=-1):
         optimizer = partial(AdamW8bit, lr=1e-2, weight_decay=0.1)
         module = MStepModule(str(wide), optimizer, schedule=Schedule("linear"))
-        saver = SaveProgress()
+        saver = SaveProgress(every_n_steps=1)
         settings = {
             "callbacks": [Blow(blow_at), saver],
             "enable_checkpointing": True,

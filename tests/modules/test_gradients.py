@@ -169,7 +169,7 @@ def test_three_steps_in_a_row_stop_the_fit(tiny_model, corpus, tmp_path, algorit
 
 def test_a_fit_killed_between_two_such_steps_stops_at_the_same_one(tiny_model, corpus, tmp_path):
     def run(kill_at=None):
-        saver = SaveProgress()
+        saver = SaveProgress(every_n_steps=1)
         module = spoilt(tiny_model, 0, 3, 4, 5)
         trainer = {"callbacks": [Watch(kill_at), saver]}
         trainer = {**trainer, "ckpt_path": saver.resume(tmp_path, CONFIG)}

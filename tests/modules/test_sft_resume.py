@@ -86,7 +86,7 @@ def settings(folder, model):
             "enable_model_summary": False,
             "callbacks": [
                 {"class_path": "callbacks.ExportWeights"},
-                {"class_path": "callbacks.SaveProgress"},
+                {"class_path": "callbacks.SaveProgress", "init_args": {"every_n_steps": 1}},
             ],
         },
     }
