@@ -60,7 +60,7 @@ def corpus(tmp_path):
 
 
 def fit(
-    model, corpus, folder, blow_at=None, every_n_steps=1, config=CONFIG, saver=None, **settings
+    model, corpus, folder, blow_at=None, every_n_steps=1, *, config=CONFIG, saver=None, **settings
 ):
     """Fit, or go on with the fit that was cut off in the folder; the losses of each micro-batch."""
     saver = saver or SaveProgress(every_n_steps)
