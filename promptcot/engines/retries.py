@@ -16,6 +16,8 @@ from enum import Enum
 MAX_BACKOFF_S = 60.0
 GARBLED_RETRIES = 3
 RETRIED = frozenset({408, 409, 425, 429, *range(500, 600)})
+OF_THE_REQUEST = frozenset({400, 413, 422})
+"""Refusals that may have to do with what is in one request alone."""
 CURES = {
     401: "set the environment variable {key_env} to a key that this server takes",
     403: "set the environment variable {key_env} to a key that may use this model",
@@ -27,6 +29,10 @@ BUSY_CURE = "look into the server's log, or raise max_retries or backoff_s"
 REFUSED_CURE = (
     "change the prompt, the sampling, model or extra_body (where null takes a field out) as it says"
 )
+
+
+class RequestRefused(ValueError):
+    """A server will not answer one request; others it may."""
 
 
 class Kind(Enum):
@@ -47,12 +53,14 @@ class Failure:
         what: The status or the error, and the start of what the server said.
         cure: What the user can do.
         retry_after_s: The least time to wait, where the server named one.
+        of_the_request: Whether it may be this request's content alone that is refused.
     """
 
     kind: Kind
     what: str
     cure: str
     retry_after_s: float = 0.0
+    of_the_request: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +115,7 @@ def status_failure(status: int, said: str, retry_after_s: float, key_env: str) -
         cure = CURES.get(status, BUSY_CURE)
         return Failure(Kind.BUSY, what, cure, retry_after_s)
     cure = CURES.get(status, REFUSED_CURE).format(key_env=key_env)
-    return Failure(Kind.REFUSED, what, cure)
+    return Failure(Kind.REFUSED, what, cure, of_the_request=status in OF_THE_REQUEST)
 
 
 def redirect_failure(status: int, location: str) -> Failure:
@@ -123,6 +131,8 @@ def final_error(failures: Sequence[Failure], request: str, url: str) -> Exceptio
     message = f"{request}: POST {url} was tried {times}, last: {last.what}: {last.cure}"
     if last.kind is Kind.UNREACHABLE:
         return ConnectionError(message)
+    if last.of_the_request:
+        return RequestRefused(message)
     return ValueError(message) if last.kind is Kind.REFUSED else RuntimeError(message)
 
 

@@ -14,7 +14,7 @@ from promptcot.chunks import chunks
 from promptcot.engines.background import from_thread
 from promptcot.engines.patient_client import EnvironmentKey, PatientClient, check_base_url
 from promptcot.engines.replies import read_chat, read_completions, read_prompt_logprobs
-from promptcot.engines.retries import Patience
+from promptcot.engines.retries import Patience, RequestRefused
 from promptcot.engines.server_weights import ServedWeights
 from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
 from promptcot.weights import check_weights
@@ -27,6 +27,8 @@ T = TypeVar("T")
 Post = Callable[[str, dict[str, Any], Callable[[object], T]], Awaitable[T]]
 logger = logging.getLogger(__name__)
 
+REFUSED = "refused"
+"""Why a completion ended that the server would not give."""
 UNCUT = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM would otherwise take from a model's generation_config.json."""
 
@@ -54,6 +56,9 @@ class ServerEngine:
         max_model_len: Tokens that the served model's context holds. With ``tokenizer``, what is
             longer is found before it is asked; else the server's refusal ends the run.
         extra_body: More fields for every completion request; one that is null is taken out.
+        max_refused: Requests that the server may refuse (status 400, 413 or 422), as it does for
+            a prompt that is too long for it or against its rules. Each then counts as a completion
+            that is empty and cut off, with the reason ``refused``. One more ends the run.
         reloads: Whether the server, a vLLM's of our own, is to take the weights in the folder
             ``weights``, which it must see on its disk, when this engine is opened; an adapter's
             folder only until this engine is closed. Nobody else may ask that server meanwhile.
@@ -64,7 +69,15 @@ class ServerEngine:
     """
 
     RESOURCES = frozenset(
-        {"base_url", "api_key_env", "concurrency", "max_retries", "timeout_s", "backoff_s"}
+        {
+            "base_url",
+            "api_key_env",
+            "concurrency",
+            "max_retries",
+            "timeout_s",
+            "backoff_s",
+            "max_refused",
+        }
     )
     """Arguments that decide nothing of what is answered."""
 
@@ -83,6 +96,7 @@ class ServerEngine:
         extra_body: dict[str, Any] | None = None,
         max_model_len: int | None = None,
         reloads: bool = False,
+        max_refused: int = 0,
     ) -> None:
         if reloads:
             check_weights(weights)
@@ -104,6 +118,8 @@ class ServerEngine:
         self.tokenizer = _load_tokenizer(tokenizer) if tokenizer else None
         self.extra_body = extra_body or {}
         self.max_model_len = max_model_len
+        self.max_refused = max_refused
+        self._num_refused = 0
         self._served = ServedWeights(self.base_url, self.key, timeout_s)
         self._adapter = ""
         if reloads:
@@ -182,8 +198,22 @@ class ServerEngine:
         while missing := sampling.n - len(found):  # some servers ignore n
             # vLLM seeds choice k of a request with seed + k.
             body = self._body(request.prompt, request.seed + len(found), missing, sampling)
-            found += (await post(path, body, read))[:missing]
+            try:
+                found += (await post(path, body, read))[:missing]
+            except RequestRefused as refusal:
+                self._count(refusal)
+                found += missing * [Completion("", finished=False, finish_reason=REFUSED)]
         return found
+
+    def _count(self, refusal: RequestRefused) -> None:
+        """Tell of a request that was refused; raise where there were too many."""
+        if self._num_refused >= self.max_refused:
+            raise ValueError(
+                f"{refusal}; or let up to so many requests be refused, and count as cut off, by "
+                f"max_refused (now {self.max_refused})"
+            ) from refusal
+        self._num_refused += 1
+        logger.warning("refused, number %d: %s", self._num_refused, refusal)
 
     def _body(self, prompt: str, seed: int, n: int, sampling: Sampling) -> dict[str, Any]:
         body: dict[str, Any] = {

@@ -463,6 +463,35 @@ def test_a_refusal_is_final_and_in_the_servers_words(status: int):
     assert f"status {status}: because" in said
 
 
+def refuse_bad(call: Call) -> None:
+    if "bad" in call.prompt:
+        call.send(400, {"error": {"message": "against the rules"}})
+    else:
+        call.right()
+
+
+def test_as_many_refusals_as_are_allowed_are_completions_that_were_cut_off(caplog):
+    prompts = ["a", "bad 1", "b", "bad 2"]
+    refused = Completion("", finished=False, finish_reason="refused")
+    with served(refuse_bad) as server:
+        found = dict(generate(server, prompts, n=2, max_refused=2))
+        assert found[1] == found[3] == [refused, refused]
+        assert [completion.text for completion in found[2]] == ["b/20", "b/21"]
+        assert server.tries["bad 1"] == 1
+        assert "refused, number 2: request 3: POST" in caplog.text
+        assert "against the rules" in caplog.text
+        with pytest.raises(ValueError, match=r"request 3: .* max_refused \(now 1\)"):
+            generate(server, prompts, max_refused=1, concurrency=1)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_server_that_refuses_whoever_asks_is_not_asked_on(status: int):
+    with served(lambda call: call.send(status, "no")) as server:
+        said = failing(server, ValueError, max_refused=5)
+    assert f"status {status}: no" in said
+    assert "max_refused" not in said
+
+
 def test_a_prompt_that_is_too_long_is_named():
     def refuse_long(call: Call) -> None:
         if len(call.prompt) > 5:

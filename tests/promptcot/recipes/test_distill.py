@@ -65,9 +65,9 @@ class Call(BaseHTTPRequestHandler):
         choice = {"message": message, "finish_reason": reason}
         self.send({"choices": [choice], "usage": USAGE, **more})
 
-    def send(self, reply: Any, cut: int = 0) -> None:
+    def send(self, reply: Any, cut: int = 0, status: int = 200) -> None:
         raw = json.dumps(reply).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
         self.wfile.write(raw[: len(raw) - cut])
@@ -529,6 +529,28 @@ def test_other_filters_take_over_what_was_paid_for(write_corpus, tmp_path):
         other = recipe(corpus, server.url, seed=7, replies_of=tmp_path / "second")
         with pytest.raises(ValueError, match="second was made with seed = 42, now it is 7"):
             make_round(other, tmp_path / "other")
+
+
+def test_a_refused_problem_ends_no_run_that_allows_it_and_no_reply_is_paid_twice(
+    write_corpus, tmp_path
+):
+    def answer(call: Call, name: str) -> None:
+        if name == "bad":
+            call.send({"error": {"message": "against the rules"}}, status=400)
+        else:
+            call.say({"content": RIGHT})
+
+    corpus = write_corpus(problems("one", "bad", "two"))
+    with served(["one", "bad", "two"], answer) as server:
+        ask = partial(ServerEngine, base_url=server.url, backoff_s=0.01, concurrency=1)
+        with pytest.raises(ValueError, match=r"against the rules.*max_refused"):
+            make_round(recipe(corpus, engine=ask), tmp_path / "round")
+        rows = made(recipe(corpus, engine=partial(ask, max_refused=1)), tmp_path / "round")
+        assert set(rows) == {"one", "two"}
+        assert reasons(tmp_path / "round") == {"bad": NOT_ENDED}
+        assert sorted(server.calls.values()) == [1, 1, 2]
+    figures = read_manifest(tmp_path / "round")["figures"]
+    assert figures["finish_reasons"] == {"stop": 2, "refused": 1}
 
 
 def test_replies_of_a_round_that_is_none_are_named(write_corpus, tmp_path):
