@@ -9,6 +9,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -16,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from verify.sandbox.clock import MAX_WAIT, Clock
 from verify.sandbox.pipes import Outputs, in_memory
@@ -43,6 +43,9 @@ START_S = 60.0
 LONGEST_WAIT = MAX_WAIT + 1
 """Wall times after which a program has ended, whatever the machine does."""
 MESSAGE_BYTES = 1 << 16
+REQUEST = struct.Struct("=10sdQQQ")
+ANSWER = struct.Struct("=xidd")
+"""As in ``inside/server.py``."""
 
 
 class ServerDied(Exception):
@@ -86,16 +89,17 @@ class ForkServer:
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PYTHONINTMAXSTRDIGITS": "0",
                 "MALLOC_ARENA_MAX": "2",
+                "LD_BIND_NOW": "1",  # else each fork looks functions up anew
                 "OPENBLAS_NUM_THREADS": "1",
             },
             start_new_session=True,
         )
         theirs.close()
         self._socket.settimeout(START_S)
-        self._answer: dict[str, Any] = {}
+        self._answer = b""
         """How the running program ended, where that came instead of a handle."""
         try:
-            self.layers: dict[str, str] = self._hear()["layers"]
+            self.layers: dict[str, str] = json.loads(self._hear())["layers"]
         except ServerDied:
             assert self.process.stdout is not None
             said = self.process.stdout.read(4000).decode(errors="replace").strip()
@@ -113,17 +117,14 @@ class ForkServer:
             shutil.rmtree(self._build, ignore_errors=True)
             self._build = None
 
-    def _hear(self) -> dict[str, Any]:
+    def _hear(self) -> bytes:
         try:
             data = self._socket.recv(MESSAGE_BYTES)
         except TimeoutError:
             raise ServerDied from None
         if not data:
             raise ServerDied
-        message: dict[str, Any] = json.loads(data)
-        if "failed" in message:
-            raise SandboxError(message["failed"])
-        return message
+        return data
 
     def run(self, program: Program, binary: int | None) -> Ran:
         """Run a program; see ``Sandbox.run``."""
@@ -139,15 +140,8 @@ class ForkServer:
                 task = files.enter_context(in_memory(program.task))
                 given += [outputs.theirs[2], task]
                 given += [files.enter_context(in_memory(data)) for data in program.files]
-            request = {
-                "kind": program.kind,
-                "style": program.style,
-                "limits": program.limits.to_row(),
-                "argv": program.argv,
-                "output": program.output,
-            }
             try:
-                socket.send_fds(self._socket, [json.dumps(request).encode()], given)
+                socket.send_fds(self._socket, [_request(program)], given)
             except OSError:
                 raise ServerDied from None
             outputs.close_theirs()
@@ -174,7 +168,10 @@ class ForkServer:
 
     def _ran(self, outputs: Outputs, ended: str, passed: float) -> Ran:
         """How the program ended, after the rest of what it wrote."""
-        answer, self._answer = self._answer, {}
+        answer, self._answer = self._answer, b""
+        if answer[0]:
+            raise SandboxError(answer.decode())
+        status, cpu_s, peak_mb = ANSWER.unpack(answer)
         rest = list(outputs.ours)
         while rest:
             done = outputs.read_all(rest)
@@ -183,14 +180,14 @@ class ForkServer:
             ended = "output"
         stdout, stderr, report = (bytes(kept) for kept in outputs.kept.values())
         return Ran(
-            status=answer["status"],
+            status=status,
             ended=ended,
             stdout=stdout,
             stderr=stderr,
             report=report,
-            cpu_s=answer["cpu_s"],
+            cpu_s=cpu_s,
             wall_s=passed,
-            peak_mb=answer["peak_mb"],
+            peak_mb=peak_mb,
         )
 
     def _end_if_over(self, outputs: Outputs, clock: Clock) -> str:
@@ -216,12 +213,22 @@ class ForkServer:
         if not data:
             raise ServerDied
         if not handles:  # it has just ended, and the server leaves our question unanswered
-            self._answer = json.loads(data)
+            self._answer = data
             return ""
         try:
             return act(handles[0])
         finally:
             os.close(handles[0])
+
+
+def _request(program: Program) -> bytes:
+    """What the server is told of a program."""
+    limits = program.limits
+    kind = "function" if program.style == "function" else program.kind
+    said = REQUEST.pack(kind.encode(), limits.cpu_s, limits.mem_mb, limits.fsize_kb, limits.nproc)
+    if kind == "compile":
+        said += json.dumps({"argv": program.argv, "output": program.output}).encode()
+    return said
 
 
 def _build_folder() -> Path:

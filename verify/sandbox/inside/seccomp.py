@@ -10,6 +10,8 @@ import errno
 import os
 import platform
 import struct
+from collections.abc import Callable
+from typing import Any
 
 from syscalls import ABSENT, ALLOWED, CHECKED, COMPILER, EXEC
 
@@ -39,6 +41,8 @@ WRITING = 0o3 | 0o100 | 0o1000 | 0o20000000
 """open: not read-only, O_CREAT, O_TRUNC, O_TMPFILE's own bit."""
 OWN_PID = 0xFFFFFFFE
 """Stands in a filter for the process that will install it."""
+
+_write_pid = struct.Struct("I").pack_into
 
 Code = list[tuple[int, int, int, int]]
 
@@ -131,20 +135,16 @@ class Filter:
         machine = platform.machine()
         if machine not in MACHINES:
             raise OSError(f"no table of system calls for {machine}")
-        self._call = _SECCOMP[machine]
         column, architecture = MACHINES[machine]
         code = self._code(kind, may_write, column, architecture)
-        packed = b"".join(struct.pack("HBBI", *step) for step in code)
-        self._steps = ctypes.create_string_buffer(packed, len(packed))
-        address = ctypes.addressof(self._steps)
-        self._own = [
-            ctypes.c_uint32.from_buffer(self._steps, 8 * place + 4)
-            for place, step in enumerate(code)
-            if step[3] == OWN_PID
-        ]
-        self._program = struct.pack("HxxxxxxQ", len(code), address)
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._prctl, self._syscall = libc.prctl, libc.syscall
+        steps = bytearray().join(struct.pack("HBBI", *step) for step in code)
+        own = [8 * place + 4 for place, step in enumerate(code) if step[3] == OWN_PID]
+        address = ctypes.addressof(ctypes.c_char.from_buffer(steps))
+        filtered = struct.pack("HxxxxxxQ", len(code), address)
+        call = (_SECCOMP[machine], _SET_MODE_FILTER, _SPEC_ALLOW, filtered)
+        self.step = (_install, (steps, own, ctypes.CDLL(None).syscall, call))
+        """A function and what it is called with, to filter the calls of this process from now on.
+        ``forbid_privileges`` must have been called."""
 
     @staticmethod
     def _code(kind: str, may_write: bool, column: int, architecture: int) -> Code:
@@ -174,16 +174,22 @@ class Filter:
             *_search(_cases(calls, [_returns(denied)])),
         ]
 
-    def install(self) -> None:
-        """Filter the calls of this process from now on.
 
-        Raises:
-            OSError: The kernel does not do it.
-        """
-        for place in self._own:
-            place.value = os.getpid()
-        if self._prctl(_NO_NEW_PRIVS, 1, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "no_new_privs")
-        if not self._syscall(self._call, _SET_MODE_FILTER, _SPEC_ALLOW, self._program):
-            return
-        raise OSError(ctypes.get_errno(), "seccomp")
+def _install(
+    steps: bytearray, own: list[int], syscall: Callable[..., int], call: tuple[Any, ...]
+) -> None:
+    pid = os.getpid()
+    for place in own:
+        _write_pid(steps, place, pid)
+    if syscall(*call):
+        raise OSError(errno.EACCES, "seccomp")
+
+
+def forbid_privileges() -> None:
+    """Have no program that this process or its forks start gain rights: the filters' condition.
+
+    Raises:
+        OSError: The kernel does not do it.
+    """
+    if ctypes.CDLL(None).prctl(_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise OSError(errno.EPERM, "no_new_privs")
