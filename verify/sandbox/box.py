@@ -45,9 +45,11 @@ class Sandbox:
         Raises:
             SandboxError: The server died of it several times, or cannot fork.
         """
+        kind = "function" if program.style == "function" else "run"
+        kind = "compile" if binary is not None else kind
         for _ in range(MAX_STARTS):
             try:
-                return self._server("compile" if binary is not None else "run").run(program, binary)
+                return self._server(kind).run(program, binary)
             except ServerDied:
                 self.close()
         raise SandboxError("the fork server died of it: is the machine out of memory?")

@@ -39,6 +39,7 @@ CHUNK = 1 << 16
 def library_names() -> dict[str, Any]:
     """The names that a program with a class Solution need not import, as on LeetCode."""
     names: dict[str, Any] = {}
+    import_random()
     modules = "string re datetime collections heapq bisect copy math random statistics itertools"
     modules = f"{modules} functools operator io sys json time typing"
     for module in modules.split():
@@ -49,6 +50,21 @@ def library_names() -> dict[str, Any]:
     for name in ("__builtins__", "__name__", "__doc__"):
         names.pop(name, None)
     return names
+
+
+def import_random() -> None:
+    """Import ``random`` without its own way to seed itself after a fork, which is slow."""
+    register = os.register_at_fork
+    os.register_at_fork = lambda **_: None
+    __import__("random")
+    os.register_at_fork = register
+
+
+def random_seed() -> Callable[[], None]:
+    """What ``random`` would do after a fork."""
+    import random
+
+    return super(random.Random, random._inst).seed
 
 
 def run_program(is_function: bool, library: dict[str, Any]) -> NoReturn:
@@ -92,7 +108,7 @@ def solve_task(place: int, report: int, is_function: bool, library: dict[str, An
     sys.modules["__main__"] = sys.modules[main.__name__] = main
     names = main.__dict__
     del main
-    status = _run(partial(_solve, code, names, task, library))
+    status = _run(partial(_solve, code, names, task, library, report))
     for name in ("__main__", "solution"):
         sys.modules.pop(name, None)
     del names  # the last that holds the program's objects, but for themselves
@@ -104,12 +120,13 @@ def _solve(
     names: dict[str, Any],
     task: dict[str, Any] | None,
     library: dict[str, Any],
+    report: int,
 ) -> None:
     exec(code, names)
     if task is not None:
         own = {name: names[name] for name in names if names[name] is not library.get(name)}
         result = _entry(own, task["entry"])(*task["args"], **task["kwargs"])
-        _write_all(REPORT, json.dumps(plain(result), allow_nan=True).encode())
+        _write_all(report, json.dumps(plain(result), allow_nan=True).encode())
 
 
 def _entry(own: dict[str, Any], entry: str | None) -> Callable[..., Any]:

@@ -5,11 +5,11 @@ requests from its socket. Of a program it knows only the limits and the open fil
 sources, inputs and outputs never pass through its memory, so that no program can find another's
 there. Its parent holds the clock, and kills.
 
-CONFIG is JSON: {"socket", "kind": "run" or "compile", "layers", "readable", "folders", "build",
-"build_mb"}; what is said first is JSON too. A request is a ``REQUEST`` with open files:
+CONFIG is JSON: {"socket", "kind": "run", "function" or "compile", "layers", "readable", "folders",
+"build", "build_mb"}; what is said first is JSON too. A request is a ``REQUEST`` with open files:
 
-- "python", "function" (Python in that style) or "binary": stdin, stdout, stderr, the report, the
-  task, and files that a checker reads;
+- "python", "function" (Python in that style, by a server of that kind) or "binary": stdin, stdout,
+  stderr, the report, the task, and files that a checker reads;
 - "compile", followed by JSON, {"argv", "output"}: stdin, stdout, stderr, what takes the output.
 
 The answer is an ``ANSWER``, or where none could be started the reason, as text. The message
@@ -20,14 +20,15 @@ nothing.
 from __future__ import annotations
 
 import _sitebuiltins
+import _socket  # socket itself is half a megabyte more for each fork to copy
 import builtins
 import contextlib
+import ctypes
 import gc
 import json
 import os
 import resource
 import select
-import socket
 import struct
 import sys
 from functools import lru_cache
@@ -40,11 +41,9 @@ from limiting import MB
 from rehearsing import rehearse
 from starting import REQUEST, Starter, Steps
 
-WARM = (
-    "bisect cmath collections contextlib copy datetime functools heapq io itertools json math "
-    "operator random re string sys time typing"
-)
-"""Modules that programs are likely to import, imported once."""
+WARM = "bisect collections copy functools heapq io itertools json math operator re sys time typing"
+"""Modules that programs are likely to import, imported once; what is rare costs the others more
+than it saves: each fork pays for all memory of the server."""
 MAX_MESSAGE = 1 << 16
 MAX_FILES = 8
 ASK = b"handle"
@@ -57,17 +56,19 @@ def main() -> None:
     """Confine this process, then serve until the socket closes."""
     config = json.loads(sys.argv[1])
     own_mb = _prepare(config["folders"])
-    names = program.library_names()
+    names = program.library_names() if config["kind"] == "function" else {}
     control = os.dup(config["socket"])  # a low number, of those that programs close
     os.close(config["socket"])
     confinement = Confinement(config)
     confinement.apply()
     if not confinement.is_compiler:
-        rehearse(names)
+        rehearse(config["kind"] == "function", names)
     gc.collect()
     gc.freeze()
+    with contextlib.suppress(AttributeError):  # another library of C than GNU's
+        ctypes.CDLL(None).malloc_trim(0)
     starter = Starter(confinement, f"{config['build']}/1", names, own_mb)
-    server = Server(socket.socket(fileno=control), confinement, starter)
+    server = Server(_socket.socket(fileno=control), confinement, starter)
     server.socket.send(json.dumps({"layers": confinement.layers}).encode())
     while server.serve():
         pass
@@ -105,7 +106,7 @@ class Server:
         starter: Knows how a program starts.
     """
 
-    def __init__(self, control: socket.socket, confinement: Confinement, starter: Starter) -> None:
+    def __init__(self, control: _socket.socket, confinement: Confinement, starter: Starter) -> None:
         self.socket = control
         self.has_namespaces = confinement.has_namespaces
         self.can_start_processes = confinement.can_start_processes
@@ -116,7 +117,7 @@ class Server:
 
     def serve(self) -> bool:
         """Serve one request; False when there are no more."""
-        request, told, _, _ = self.socket.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(4 * MAX_FILES))
+        request, told, _, _ = self.socket.recvmsg(MAX_MESSAGE, _socket.CMSG_SPACE(4 * MAX_FILES))
         if not request:
             return False
         if request != ASK:  # about a program that had just ended
@@ -166,7 +167,8 @@ class Server:
             if not self.socket.recv(MAX_MESSAGE):
                 os.kill(child, 9)
                 sys.exit(0)
-            socket.send_fds(self.socket, [ASK], [handle])
+            rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", handle))
+            self.socket.sendmsg([ASK], [rights])
         self.poll.unregister(handle)
         os.close(handle)
 

@@ -18,7 +18,6 @@ import namespaces
 import program
 from confinement import Confinement
 from limiting import kernel_limits
-from rehearsing import reseed
 
 REQUEST = struct.Struct("=10sdQQQ")
 """Kind, and of the limits cpu_s, mem_mb, fsize_kb, nproc. Reading JSON would write to more pages,
@@ -55,6 +54,8 @@ class Starter:
         self.has_namespaces = confinement.has_namespaces
         self.folder = folder
         self.names = names
+        self.seeds: Steps = [(program.random_seed(), ())] if names else []
+        """``random`` is imported before the fork with the other names alone."""
         self.own_mb = own_mb
 
     def steps(self, request: bytes, files: tuple[int, ...]) -> Steps:
@@ -84,7 +85,7 @@ class Starter:
         return [
             *steps,
             (sys.argv.extend, (arguments,)),
-            (reseed, ()),
+            *self.seeds,
             (program.run_program, (kind == "function", self.names)),
         ]
 
