@@ -30,6 +30,8 @@ _LOAD, _JUMP, _JUMP_EQ, _JUMP_GE, _JUMP_SET, _AND, _RETURN = (
     0x54,
     0x06,
 )
+_REACH = 250
+"""Steps that a jump on a condition can surely skip: 255, less a few for other jumps between."""
 _NUMBER, _ARCHITECTURE = 0, 4
 _THREAD, _STREAM, _UNIX = 0x00010000, 1, 1
 _SOCKET_TYPE = 0xF
@@ -55,13 +57,41 @@ def _argument(place: int) -> int:
 def _search(cases: list[tuple[int, Code]]) -> Code:
     """Code for the last case that starts at or below the number of the call.
 
-    A tree, as the kernel walks the filter once for every number when it is installed.
+    A tree, as the kernel walks the filter once for every number when it is installed; and short,
+    as it translates each step then.
     """
+    laid: Code = []
+    _lay(cases, laid)
+    return laid[::-1]
+
+
+def _lay(cases: list[tuple[int, Code]], laid: Code) -> int:
+    """Put a tree before the code that is laid, which is in reverse; its place there."""
     if len(cases) == 1:
-        return cases[0][1]
+        return _lay_case(cases[0][1], laid)
     middle = len(cases) // 2
-    below, above = _search(cases[:middle]), _search(cases[middle:])
-    return [(_JUMP_GE, 0, 1, cases[middle][0]), (_JUMP, 0, 0, len(below)), *below, *above]
+    places = [_lay(part, laid) for part in (cases[middle:], cases[:middle])]
+    above, below = (_within_reach(place, laid) for place in places)
+    here = len(laid)
+    laid.append((_JUMP_GE, here - above - 1, here - below - 1, cases[middle][0]))
+    return here
+
+
+def _lay_case(code: Code, laid: Code) -> int:
+    """The place of a case; returns are shared."""
+    for place in range(len(laid) - 1, max(len(laid) - _REACH, 0) - 1, -1):
+        if [laid[place]] == code:
+            return place
+    laid += code[::-1]
+    return len(laid) - 1
+
+
+def _within_reach(place: int, laid: Code) -> int:
+    """A place from which a jump on a condition gets to this one."""
+    if len(laid) - place < _REACH:
+        return place
+    laid.append((_JUMP, 0, 0, len(laid) - place - 1))
+    return len(laid) - 1
 
 
 def _cases(calls: dict[int, Code], otherwise: Code) -> list[tuple[int, Code]]:

@@ -23,7 +23,6 @@ import _sitebuiltins
 import _socket  # socket itself is half a megabyte more for each fork to copy
 import builtins
 import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -64,9 +63,6 @@ def main() -> None:
     if not confinement.is_compiler:
         rehearse(config["kind"] == "function", names)
     gc.collect()
-    gc.freeze()
-    with contextlib.suppress(AttributeError):  # another library of C than GNU's
-        ctypes.CDLL(None).malloc_trim(0)
     starter = Starter(confinement, f"{config['build']}/1", names, own_mb)
     server = Server(_socket.socket(fileno=control), confinement, starter)
     server.socket.send(json.dumps({"layers": confinement.layers}).encode())
@@ -149,6 +145,7 @@ class Server:
     @staticmethod
     def _start(steps: Steps) -> int:
         """Fork a process that takes these steps; its number."""
+        gc.freeze()  # else a collection in the fork writes to all that has been made since
         child = os.fork()
         if child:
             return child
