@@ -57,7 +57,7 @@ class ServerDied(Exception):
 class ForkServer:
     """One fork server, see ``inside/server.py``."""
 
-    def __init__(self, kind: str, layers: Sequence[str]) -> None:
+    def __init__(self, kind: str, layers: Sequence[str], processors: Sequence[int] = ()) -> None:
         self._build = _build_folder() if kind == "compile" and "root" not in layers else None
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         packages = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
@@ -65,6 +65,7 @@ class ForkServer:
             "socket": theirs.fileno(),
             "kind": kind,
             "layers": list(layers),
+            "processors": list(processors),
             "readable": [*SYSTEM, sys.base_prefix, *packages, str(INSIDE)],
             "folders": list(dict.fromkeys(packages)),
             "build": str(self._build or "/build"),

@@ -5,8 +5,9 @@ requests from its socket. Of a program it knows only the limits and the open fil
 sources, inputs and outputs never pass through its memory, so that no program can find another's
 there. Its parent holds the clock, and kills.
 
-CONFIG is JSON: {"socket", "kind": "run", "function" or "compile", "layers", "readable", "folders",
-"build", "build_mb"}; what is said first is JSON too. A request is a ``REQUEST`` with open files:
+CONFIG is JSON: {"socket", "kind": "run", "function" or "compile", "layers", "processors",
+"readable", "folders", "build", "build_mb"}; what is said first is JSON too. A request is a
+``REQUEST`` with open files:
 
 - "python", "function" (Python in that style, by a server of that kind) or "binary": stdin, stdout,
   stderr, the report, the task, and files that a checker reads;
@@ -63,7 +64,7 @@ def main() -> None:
     if not confinement.is_compiler:
         rehearse(config["kind"] == "function", names)
     gc.collect()
-    starter = Starter(confinement, f"{config['build']}/1", names, own_mb)
+    starter = Starter(config, confinement, names, own_mb)
     server = Server(_socket.socket(fileno=control), confinement, starter)
     server.socket.send(json.dumps({"layers": confinement.layers}).encode())
     while server.serve():

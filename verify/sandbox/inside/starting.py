@@ -41,18 +41,24 @@ class Starter:
     """Makes the steps for each request.
 
     Args:
+        config: See ``server.py``.
         confinement: What has been applied.
-        folder: Where a compiler works.
         names: What programs in function style need not import.
         own_mb: Address space of the server.
     """
 
     def __init__(
-        self, confinement: Confinement, folder: str, names: dict[str, Any], own_mb: int
+        self,
+        config: dict[str, Any],
+        confinement: Confinement,
+        names: dict[str, Any],
+        own_mb: int,
     ) -> None:
         self.filters = confinement.filters
         self.has_namespaces = confinement.has_namespaces
-        self.folder = folder
+        self.processors: list[int] = config["processors"]
+        self.folder = f"{config['build']}/1"
+        """Where a compiler works."""
         self.names = names
         self.seeds: Steps = [(program.random_seed(), ())] if names else []
         """``random`` is imported before the fork with the other names alone."""
@@ -68,6 +74,8 @@ class Starter:
         steps: Steps = [(os.setsid, ())]
         if not self.has_namespaces:  # which end with their first process
             steps.append((namespaces.prctl, namespaces.DIE_WITH_PARENT))
+        if self.processors:
+            steps.append((os.sched_setaffinity, (0, self.processors)))
         # received in ascending order, all above 2: no copy lands on one that is still to be copied
         steps += [(os.dup2, (file, place)) for place, file in enumerate(kept)]
         steps.append((os.closerange, (len(kept), 64)))
