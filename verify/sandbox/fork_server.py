@@ -89,7 +89,8 @@ class ForkServer:
                 "PATH": "/usr/bin:/bin",
                 "PYTHONHASHSEED": "0",  # a program's order of a set must not change
                 "PYTHONUTF8": "1",
-                "PYTHONDONTWRITEBYTECODE": "1",
+                # what it compiles itself leaves memory behind that each fork would copy
+                "PYTHONDONTWRITEBYTECODE": "1" if sys.dont_write_bytecode else "",
                 "PYTHONINTMAXSTRDIGITS": "0",
                 "MALLOC_ARENA_MAX": "2",
                 "LD_BIND_NOW": "1",  # else each fork looks functions up anew

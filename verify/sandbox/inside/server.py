@@ -80,6 +80,7 @@ def _prepare(folders: list[str]) -> int:
         __import__(name)
     sys.path[:] = [*sys.path[1:], *folders]
     sys.argv = ["solution.py"]
+    sys.dont_write_bytecode = True
     sys.setrecursionlimit(sys.getrecursionlimit() + program.FRAMES)
     for name in [name for name in os.environ if name.startswith(("PYTHON", "LD_"))]:
         del os.environ[name]
