@@ -58,7 +58,8 @@ class Judge:
 
     Args:
         sandbox: Where they run.
-        beat: Called before each test, for who wants to know that the judge is not stuck.
+        beat: Called before each test but the first, and after compiling, for who wants to know that
+            the judge is not stuck.
     """
 
     def __init__(self, sandbox: Sandbox, beat: Callable[[], None] = lambda: None) -> None:
@@ -96,7 +97,8 @@ class Judge:
         for number, test in enumerate(submission.tests, 1):
             if number < first:
                 continue
-            self.beat()
+            if number > first or binary is not None:  # compiled meanwhile
+                self.beat()
             verdict, detail = self._test(submission, source, binary, test)
             if verdict != "AC":
                 told = f"test {number} of {len(submission.tests)}: {detail}"

@@ -152,8 +152,9 @@ def _check_nesting(row: Mapping[str, Any]) -> None:
     for _ in range(MAX_NESTING):
         inner = chain.from_iterable(v.values() if isinstance(v, Mapping) else v for v in level)
         level = [value for value in inner if isinstance(value, dict | list)]
-    if level:
-        raise ValueError(TOO_DEEP)
+        if not level:
+            return
+    raise ValueError(TOO_DEEP)
 
 
 def _tests(value: Any) -> tuple[Mapping[str, Any], ...]:  # noqa: ANN401

@@ -30,6 +30,9 @@ MAX_DEATHS = 3
 MAX_KILLS = 50
 """Workers that others may kill at one job before it is given up."""
 
+PLACE = "VERIFY_PLACE"
+"""Environment variable in which a worker finds its place."""
+
 ALLOWED_S = "allowed_s"
 """Key of a job's own seconds; a worker that says it is ready while it is at it starts them anew."""
 
@@ -61,17 +64,28 @@ class _Job:
 
 
 class Worker:
-    """One process. ``program`` is what it runs, for tests that need one that hangs."""
+    """One process.
 
-    def __init__(self, program: str) -> None:
+    Args:
+        program: What it runs, for tests that need one that hangs.
+        place: A number that no other worker of the pool has, from 0.
+    """
+
+    def __init__(self, program: str, place: int) -> None:
         start = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); {program}"
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-c", start],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, PARENT: str(os.getpid()), "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                PARENT: str(os.getpid()),
+                PLACE: str(place),
+                "OMP_NUM_THREADS": "1",
+            },
         )
+        self.place = place
         self.is_ready = False
         self.job: _Job | None = None
         """What it is at, and how often workers have died at it so far."""
@@ -193,7 +207,8 @@ class WorkerPool:
 
     def _add(self) -> None:
         assert self._selector is not None
-        worker = Worker(self.program)
+        taken = {worker.place for worker in self._workers}
+        worker = Worker(self.program, min(set(range(len(taken) + 1)) - taken))
         self._workers.append(worker)
         self._selector.register(worker.output, selectors.EVENT_READ, worker)
 

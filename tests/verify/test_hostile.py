@@ -5,13 +5,15 @@ A program that tries something forbidden prints the right answer only if it succ
 """
 
 import os
+import sys
 import time
 
 import pytest
 
 from verify.judging import Judge
 from verify.outputs import compare_outputs
-from verify.sandbox import Limits, Program, Sandbox
+from verify.sandbox import Limits, Program, Sandbox, is_active
+from verify.sandbox.fork_server import INSIDE
 from verify.submissions import Submission
 
 LIMITS = {"wall_s": 2, "cpu_s": 1, "mem_mb": 256, "output_kb": 64, "nproc": 16, "fsize_kb": 1024}
@@ -215,6 +217,44 @@ def test_a_long_malformed_number_is_compared_in_linear_time(tail):
     started = time.monotonic()
     assert compare_outputs(b"1", b"1" * 10000 + tail.encode(), "float:1e-6")
     assert time.monotonic() - started < 0.2
+
+
+def test_the_limit_of_threads_is_applied_where_they_are_counted():
+    sandbox = Sandbox()
+    look = b"import resource\nprint(resource.getrlimit(resource.RLIMIT_NPROC)[1])"
+    found = sandbox.run(Program("python", look, b"", Limits(nproc=7))).stdout
+    sandbox.close()
+    assert int(found) == 9 or not is_active(sandbox.layers["namespaces"])
+
+
+def test_a_filter_decides_about_each_call_as_its_table_says():
+    """Also about those that no library makes, and in the order in which the kernel reads it."""
+    sys.path.insert(0, str(INSIDE))
+    import seccomp
+    import syscalls
+
+    sys.path.remove(str(INSIDE))
+    for machine, (column, architecture) in seccomp.MACHINES.items():
+        code = seccomp.Filter._code("python", True, column, architecture)
+        assert decision(code, 0, architecture ^ 1) == seccomp.KILL, machine
+        numbers = {row[column]: name for name, row in syscalls.ALLOWED.items()}
+        special = {row[column] for row in (syscalls.CHECKED | syscalls.ABSENT).values()}
+        for number in set(range(2000)) - special:
+            found = decision(code, number, architecture)
+            assert found == (seccomp.ALLOW if number in numbers else seccomp.ERRNO | 1), number
+
+
+def decision(code, number, architecture):
+    """What a filter that looks at the number and the architecture alone returns."""
+    values, place, value = {0: number, 4: architecture}, 0, 0
+    while True:
+        what, if_true, if_false, operand = code[place]
+        if what == 0x06:
+            return operand
+        if what == 0x20:
+            value = values[operand]
+        is_true = value >= operand if what == 0x35 else value == operand
+        place += 1 + {0x20: 0, 0x05: operand}.get(what, if_true if is_true else if_false)
 
 
 def test_a_server_with_a_high_descriptor_does_not_pass_it_on():

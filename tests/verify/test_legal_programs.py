@@ -1,11 +1,13 @@
 # ruff: noqa: E501
 """Programs that are right and usual: no layer of the sandbox may break them."""
 
+import json
+
 import pytest
 
 from verify.completions import extract_program
 from verify.judging import Judge
-from verify.sandbox import Sandbox
+from verify.sandbox import Limits, Program, Sandbox
 from verify.submissions import Submission
 
 LIMITS = {"wall_s": 2, "cpu_s": 2, "mem_mb": 256, "output_kb": 64, "nproc": 16, "fsize_kb": 1024}
@@ -62,6 +64,15 @@ def ruling(judge, solution, tests=SUM, **row):
 def test_scripts(judge, program):
     found = ruling(judge, program)
     assert found.verdict == "AC", found.detail
+
+
+@pytest.mark.parametrize("mode", ["stdin", "function"])
+def test_each_program_gets_other_random_numbers(judge, mode):
+    source = "import random\ndef draw(): return random.random()\nprint(draw())"
+    task = json.dumps({"source": source, "entry": "draw", "args": [], "kwargs": {}})
+    text = (task if mode == "function" else source).encode()
+    drawn = {judge.sandbox.run(Program("python", text, b"", Limits(), mode)).stdout for _ in "abc"}
+    assert len(drawn) == 3
 
 
 @pytest.mark.parametrize(

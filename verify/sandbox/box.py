@@ -6,7 +6,7 @@ unpickled here, and nothing that it should not see is sent to its server.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from verify.sandbox.fork_server import ForkServer, ServerDied
 from verify.sandbox.runs import Program, Ran, SandboxError
@@ -23,14 +23,21 @@ class Sandbox:
     Args:
         layers: Layers to use where they can be had; the others are left out (for tests).
         allow_unsafe: Run programs although neither system calls nor namespaces confine them.
+        processors: Those that programs may run on; by default those that this process may.
 
     Raises:
         SandboxError: Neither seccomp nor namespaces can be had, or the server does not start.
     """
 
-    def __init__(self, layers: Sequence[str] = LAYERS, allow_unsafe: bool = False) -> None:
+    def __init__(
+        self,
+        layers: Sequence[str] = LAYERS,
+        allow_unsafe: bool = False,
+        processors: Iterable[int] = (),
+    ) -> None:
         self.layers_wanted = tuple(layers)
         self.allow_unsafe = allow_unsafe
+        self.processors = sorted(processors)
         self._servers: dict[str, ForkServer] = {}
         self.layers: Mapping[str, str] = {}
         self.layers = self._server("run").layers
@@ -45,9 +52,11 @@ class Sandbox:
         Raises:
             SandboxError: The server died of it several times, or cannot fork.
         """
+        kind = "function" if program.style == "function" else "run"
+        kind = "compile" if binary is not None else kind
         for _ in range(MAX_STARTS):
             try:
-                return self._server("compile" if binary is not None else "run").run(program, binary)
+                return self._server(kind).run(program, binary)
             except ServerDied:
                 self.close()
         raise SandboxError("the fork server died of it: is the machine out of memory?")
@@ -62,7 +71,7 @@ class Sandbox:
             wanted = [
                 layer for layer in self.layers_wanted if is_active(self.layers.get(layer, ""))
             ]
-            self._servers[kind] = ForkServer(kind, wanted)
+            self._servers[kind] = ForkServer(kind, wanted, self.processors)
             active = self._servers[kind].layers
             if not self.allow_unsafe and not any(is_active(active[n]) for n in LAYERS[::3]):
                 self.close()

@@ -9,6 +9,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -16,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from verify.sandbox.clock import MAX_WAIT, Clock
 from verify.sandbox.pipes import Outputs, in_memory
@@ -42,7 +42,12 @@ START_S = 60.0
 """Longest time that a server may take to start, or to fork."""
 LONGEST_WAIT = MAX_WAIT + 1
 """Wall times after which a program has ended, whatever the machine does."""
+SOON_S = 0.005
+"""In which most programs end."""
 MESSAGE_BYTES = 1 << 16
+REQUEST = struct.Struct("=10sdQQQ")
+ANSWER = struct.Struct("=xidd")
+"""As in ``inside/server.py``."""
 
 
 class ServerDied(Exception):
@@ -52,7 +57,7 @@ class ServerDied(Exception):
 class ForkServer:
     """One fork server, see ``inside/server.py``."""
 
-    def __init__(self, kind: str, layers: Sequence[str]) -> None:
+    def __init__(self, kind: str, layers: Sequence[str], processors: Sequence[int] = ()) -> None:
         self._build = _build_folder() if kind == "compile" and "root" not in layers else None
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         packages = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
@@ -60,6 +65,7 @@ class ForkServer:
             "socket": theirs.fileno(),
             "kind": kind,
             "layers": list(layers),
+            "processors": list(processors),
             "readable": [*SYSTEM, sys.base_prefix, *packages, str(INSIDE)],
             "folders": list(dict.fromkeys(packages)),
             "build": str(self._build or "/build"),
@@ -83,19 +89,23 @@ class ForkServer:
                 "PATH": "/usr/bin:/bin",
                 "PYTHONHASHSEED": "0",  # a program's order of a set must not change
                 "PYTHONUTF8": "1",
-                "PYTHONDONTWRITEBYTECODE": "1",
+                # what it compiles itself leaves memory behind that each fork would copy
+                "PYTHONDONTWRITEBYTECODE": "1" if sys.dont_write_bytecode else "",
                 "PYTHONINTMAXSTRDIGITS": "0",
                 "MALLOC_ARENA_MAX": "2",
+                "LD_BIND_NOW": "1",  # else each fork looks functions up anew
                 "OPENBLAS_NUM_THREADS": "1",
             },
             start_new_session=True,
         )
         theirs.close()
         self._socket.settimeout(START_S)
-        self._answer: dict[str, Any] = {}
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._answer = b""
         """How the running program ended, where that came instead of a handle."""
         try:
-            self.layers: dict[str, str] = self._hear()["layers"]
+            self.layers: dict[str, str] = json.loads(self._hear())["layers"]
         except ServerDied:
             assert self.process.stdout is not None
             said = self.process.stdout.read(4000).decode(errors="replace").strip()
@@ -113,48 +123,55 @@ class ForkServer:
             shutil.rmtree(self._build, ignore_errors=True)
             self._build = None
 
-    def _hear(self) -> dict[str, Any]:
+    def _hear(self) -> bytes:
         try:
             data = self._socket.recv(MESSAGE_BYTES)
         except TimeoutError:
             raise ServerDied from None
         if not data:
             raise ServerDied
-        message: dict[str, Any] = json.loads(data)
-        if "failed" in message:
-            raise SandboxError(message["failed"])
-        return message
+        return data
 
     def run(self, program: Program, binary: int | None) -> Ran:
         """Run a program; see ``Sandbox.run``."""
-        with contextlib.ExitStack() as files:
-            outputs = Outputs(program.limits.output_kb * 1024, program.report_bytes)
-            files.callback(outputs.close)
-            given = [files.enter_context(in_memory(program.stdin)), *outputs.theirs[:2]]
+        outputs = Outputs(program.limits.output_kb * 1024, program.report_bytes)
+        made = [in_memory(program.stdin)]
+        try:
+            given = [made[0], *outputs.theirs[:2]]
             if binary is not None:
                 given.append(binary)
             elif isinstance(program.task, int):
                 given += [outputs.theirs[2], program.task]
             else:
-                task = files.enter_context(in_memory(program.task))
-                given += [outputs.theirs[2], task]
-                given += [files.enter_context(in_memory(data)) for data in program.files]
-            request = {
-                "kind": program.kind,
-                "style": program.style,
-                "limits": program.limits.to_row(),
-                "argv": program.argv,
-                "output": program.output,
-            }
+                for data in (program.task, *program.files):
+                    made.append(in_memory(data))
+                given += [outputs.theirs[2], *made[1:]]
             try:
-                socket.send_fds(self._socket, [json.dumps(request).encode()], given)
+                socket.send_fds(self._socket, [_request(program)], given)
             except OSError:
                 raise ServerDied from None
             outputs.close_theirs()
-            return self._watch(outputs, Clock(program.limits))
+            clock = Clock(program.limits)
+            ended = self._wait(clock) or self._watch(outputs, clock)
+            return self._ran(outputs, ended, clock.passed)
+        finally:
+            outputs.close()
+            for file in made:
+                os.close(file)
 
-    def _watch(self, outputs: Outputs, clock: Clock) -> Ran:
-        """Read what it writes until it ends, or end it."""
+    def _wait(self, clock: Clock) -> str:
+        """Wait for a program to end soon by itself, as most do; "itself", or "" if it has not.
+
+        What it writes is read then at its end, in the place of being woken up for each part.
+        """
+        seconds = min(SOON_S, clock.next_look - clock.started)
+        if not self._poll.poll(seconds * 1000):
+            return ""
+        self._answer = self._hear()
+        return "itself"
+
+    def _watch(self, outputs: Outputs, clock: Clock) -> str:
+        """Read what it writes until it ends, or end it; why it ended."""
         poll = select.poll()
         for file in (self._socket.fileno(), *outputs.ours):
             poll.register(file, select.POLLIN)
@@ -170,27 +187,27 @@ class ForkServer:
                 raise ServerDied
             if not ended and not self._answer:
                 ended = self._end_if_over(outputs, clock)
-        return self._ran(outputs, ended or "itself", clock.passed)
+        return ended or "itself"
 
     def _ran(self, outputs: Outputs, ended: str, passed: float) -> Ran:
         """How the program ended, after the rest of what it wrote."""
-        answer, self._answer = self._answer, {}
-        rest = list(outputs.ours)
-        while rest:
-            done = outputs.read_all(rest)
-            rest = [file for file in rest if file not in done]
+        answer, self._answer = self._answer, b""
+        if answer[0]:
+            raise SandboxError(answer.decode())
+        status, cpu_s, peak_mb = ANSWER.unpack(answer)
+        outputs.drain()
         if ended == "itself" and outputs.is_too_much:
             ended = "output"
         stdout, stderr, report = (bytes(kept) for kept in outputs.kept.values())
         return Ran(
-            status=answer["status"],
+            status=status,
             ended=ended,
             stdout=stdout,
             stderr=stderr,
             report=report,
-            cpu_s=answer["cpu_s"],
+            cpu_s=cpu_s,
             wall_s=passed,
-            peak_mb=answer["peak_mb"],
+            peak_mb=peak_mb,
         )
 
     def _end_if_over(self, outputs: Outputs, clock: Clock) -> str:
@@ -216,12 +233,22 @@ class ForkServer:
         if not data:
             raise ServerDied
         if not handles:  # it has just ended, and the server leaves our question unanswered
-            self._answer = json.loads(data)
+            self._answer = data
             return ""
         try:
             return act(handles[0])
         finally:
             os.close(handles[0])
+
+
+def _request(program: Program) -> bytes:
+    """What the server is told of a program."""
+    limits = program.limits
+    kind = "function" if program.style == "function" else program.kind
+    said = REQUEST.pack(kind.encode(), limits.cpu_s, limits.mem_mb, limits.fsize_kb, limits.nproc)
+    if kind == "compile":
+        said += json.dumps({"argv": program.argv, "output": program.output}).encode()
+    return said
 
 
 def _build_folder() -> Path:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 STDERR_BYTES = 1 << 16
 """Bytes of standard error that are kept; the rest is read and forgotten."""
@@ -30,18 +29,24 @@ class Outputs:
         """Read some of each file that is ready; those of which there is no more now."""
         return [file for file in self.ours if file in ready and not self.read(file)]
 
-    def read(self, file: int) -> bool:
-        """Read some; False when there is nothing more, or nothing more now."""
+    def drain(self) -> None:
+        """Read the rest, after the end of whoever wrote."""
+        for file in self.ours:
+            while self.read(file) == _CHUNK:  # less is the last that is there
+                pass
+
+    def read(self, file: int) -> int:
+        """Read some; the bytes, 0 when there is nothing more, or nothing more now."""
         try:
             data = os.read(file, _CHUNK)
         except BlockingIOError:
-            return False
+            return 0
         room = self.limits[file] - len(self.kept[file])
         self.kept[file] += data[:room]
         if len(data) > room and file != self.ours[1]:
             self.is_too_much = True
-            return False
-        return bool(data)
+            return 0
+        return len(data)
 
     def close_theirs(self) -> None:
         """Close the ends that the program has now."""
@@ -55,19 +60,14 @@ class Outputs:
             os.close(self.ours.pop())
 
 
-@contextlib.contextmanager
-def in_memory(data: bytes) -> Iterator[int]:
-    """A file that holds data, which nobody can change."""
+def in_memory(data: bytes) -> int:
+    """A new file that holds data, which nobody can change."""
     file = os.memfd_create("input", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(file, view) :]
-        os.lseek(file, 0, os.SEEK_SET)
-        seal(file)
-        yield file
-    finally:
-        os.close(file)
+    written = 0
+    while written < len(data):
+        written += os.pwrite(file, memoryview(data)[written:], written)
+    seal(file)
+    return file
 
 
 def seal(file: int) -> None:

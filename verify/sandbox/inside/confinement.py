@@ -9,7 +9,7 @@ from typing import Any
 import landlock
 import namespaces
 from limiting import MB, set_common_limits
-from seccomp import Filter
+from seccomp import Filter, forbid_privileges
 
 
 class Confinement:
@@ -80,14 +80,18 @@ class Confinement:
     def _make_filters(self, may_write: bool) -> str:
         kinds = ["compile"] if self.is_compiler else ["python", "binary"]
         self.filters = {kind: Filter(kind, may_write) for kind in kinds}
+        forbid_privileges()
         probe = os.fork()
         if not probe:  # whether the kernel takes it
             try:
-                self.filters[kinds[0]].install()
+                act, given = self.filters[kinds[0]].step
+                act(*given)
             except OSError:
                 os._exit(1)
             os._exit(0)
         if os.waitpid(probe, 0)[1]:
             self.filters = {}
             raise OSError("the kernel refuses the filter")
+        if not self.is_compiler:
+            self.filters["function"] = self.filters["python"]
         return "no network, processes, foreign signals, tracing"

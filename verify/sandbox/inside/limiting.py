@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from typing import Any
 
 MB = 1 << 20
 UNUSED_MB = 288
@@ -31,25 +30,27 @@ def set_common_limits() -> None:
     resource.setrlimit(resource.RLIMIT_STACK, (highest, highest))
 
 
-def set_limits(limits: dict[str, Any], besides_mb: int, counts_users: bool) -> None:
-    """The kernel's limits for this process.
+Limits = tuple[tuple[int, tuple[int, int]], ...]
+"""What ``setrlimit`` is called with."""
+
+
+def kernel_limits(cpu_s: float, space_mb: int, fsize_kb: int, nproc: int | None) -> Limits:
+    """The kernel's limits for a program.
 
     Args:
-        limits: {"mem_mb", "cpu_s", "fsize_kb", "nproc"}.
-        besides_mb: Address space that the program does not account for.
-        counts_users: Whether processes are counted in a namespace of our own. Elsewhere all of the
-            user's count, and a limit would make a verdict depend on what else runs.
+        cpu_s: Processor time.
+        space_mb: Memory that it may use, and address space that it does not account for.
+        fsize_kb: Size of a file.
+        nproc: Processes, None where they are not counted in a namespace of our own: all of the
+            user's would count, and make a verdict depend on what else runs.
     """
-    for which, value in (
-        (resource.RLIMIT_AS, (limits["mem_mb"] + besides_mb + UNUSED_MB) * MB),
-        (resource.RLIMIT_FSIZE, limits["fsize_kb"] * 1024),
-    ):
-        value = min(value, HIGHEST[which])
-        resource.setrlimit(which, (value, value))
-    # The parent's clock is the exact one; this one counts ticks, and only has to end at all.
-    seconds = int(-(-1.2 * limits["cpu_s"] // 1)) + 1
-    # soft and hard: a program that could handle the signal could end as if it were in time
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    if counts_users:
-        processes = min(limits["nproc"] + 2, HIGHEST[resource.RLIMIT_NPROC])
-        resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+    limits = [
+        (resource.RLIMIT_AS, (space_mb + UNUSED_MB) * MB),
+        (resource.RLIMIT_FSIZE, fsize_kb * 1024),
+        # The parent's clock is the exact one; this one counts ticks, and only has to end at all.
+        (resource.RLIMIT_CPU, int(-(-1.2 * cpu_s // 1)) + 1),
+    ]
+    if nproc is not None:
+        limits.append((resource.RLIMIT_NPROC, nproc + 2))
+    # soft and hard: a program that could handle a signal could end as if it were in time
+    return tuple((which, (min(value, HIGHEST[which]),) * 2) for which, value in limits)

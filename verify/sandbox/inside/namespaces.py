@@ -30,7 +30,9 @@ _KEPT = {1024: 1024, 2048: 2048, 4096: 1 << 21, _NO_EXEC: _NO_EXEC}
 """Flags that a remount must repeat (statvfs to mount): noatime, nodiratime, relatime, noexec."""
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
-_PDEATHSIG, _DUMPABLE = 1, 4
+DIE_WITH_PARENT = (1, signal.SIGKILL.value, 0, 0, 0)
+"""For ``prctl``: have the kernel kill this process when the one that started it ends."""
+_HIDE_MEMORY = (4, 0, 0, 0, 0)
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 EMPTY = "/box"
 """The folder where a program finds itself."""
@@ -39,6 +41,7 @@ INNER_ID = 1000
 _STAGE = "/tmp"
 
 _libc = ctypes.CDLL(None, use_errno=True)
+prctl = ctypes.CDLL(None).prctl
 
 
 def _check(result: int, what: str) -> None:
@@ -46,14 +49,9 @@ def _check(result: int, what: str) -> None:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it ends."""
-    _libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
 def hide_memory() -> None:
     """Keep other processes, with the same user too, from reading this one's memory."""
-    _libc.prctl(_DUMPABLE, 0, 0, 0, 0)
+    prctl(*_HIDE_MEMORY)
 
 
 def enter() -> None:
@@ -69,7 +67,7 @@ def enter() -> None:
         os.closerange(0, 1024)  # what it holds open, the first process holds
         _, status = os.waitpid(first, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-    die_with_parent()
+    prctl(*DIE_WITH_PARENT)
 
 
 def _unshare() -> None:

@@ -33,11 +33,13 @@ OPENING = (b"open", b"Writer", b"FileIO")
 """What stands in a program that makes files; a look through all objects costs 0.3 ms."""
 CUT = 4000
 """Characters of an exception's text that are kept."""
+CHUNK = 1 << 16
 
 
 def library_names() -> dict[str, Any]:
     """The names that a program with a class Solution need not import, as on LeetCode."""
     names: dict[str, Any] = {}
+    import_random()
     modules = "string re datetime collections heapq bisect copy math random statistics itertools"
     modules = f"{modules} functools operator io sys json time typing"
     for module in modules.split():
@@ -50,6 +52,21 @@ def library_names() -> dict[str, Any]:
     return names
 
 
+def import_random() -> None:
+    """Import ``random`` without its own way to seed itself after a fork, which is slow."""
+    register = os.register_at_fork
+    os.register_at_fork = lambda **_: None
+    __import__("random")
+    os.register_at_fork = register
+
+
+def random_seed() -> Callable[[], None]:
+    """What ``random`` would do after a fork."""
+    import random
+
+    return super(random.Random, random._inst).seed
+
+
 def run_program(is_function: bool, library: dict[str, Any]) -> NoReturn:
     """Run what the task says and end the process.
 
@@ -57,8 +74,20 @@ def run_program(is_function: bool, library: dict[str, Any]) -> NoReturn:
         is_function: Function style: the task names a function to call.
         library: See ``library_names``.
     """
-    with open(TASK, "rb", buffering=0) as file:
-        text = file.readall()
+    os._exit(solve_task(TASK, REPORT, is_function, library))
+
+
+def solve_task(place: int, report: int, is_function: bool, library: dict[str, Any]) -> int:
+    """Run what a task says, to its end; the exit status.
+
+    Args:
+        place: File descriptor of the task.
+        report: File descriptor of the report.
+        is_function: Function style.
+        library: See ``library_names``.
+    """
+    text = b"".join(iter(partial(os.read, place, CHUNK), b""))
+    os.close(place)
     task = json.loads(text) if is_function else None
     try:
         source = text if task is None else task["source"].encode(errors="surrogateescape")
@@ -67,23 +96,23 @@ def run_program(is_function: bool, library: dict[str, Any]) -> NoReturn:
         code = compile(source, "solution.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         said = str(error) if isinstance(error, SyntaxError) else repr(error)
-        os.write(REPORT, b"C" + said[:CUT].encode(errors="replace"))
-        os._exit(1)
-    os.write(REPORT, b"S")
+        os.write(report, b"C" + said[:CUT].encode(errors="replace"))
+        return 1
+    os.write(report, b"S")
     main = types.ModuleType("solution" if is_function else "__main__")
     if task is not None and "class Solution" in task["source"]:
         main.__dict__.update(library)
     main.__dict__.update({"__builtins__": __builtins__, "__file__": "solution.py"})
     if task is None:
-        os.close(REPORT)
+        os.close(report)
     sys.modules["__main__"] = sys.modules[main.__name__] = main
     names = main.__dict__
     del main
-    status = _run(partial(_solve, code, names, task, library))
+    status = _run(partial(_solve, code, names, task, library, report))
     for name in ("__main__", "solution"):
         sys.modules.pop(name, None)
     del names  # the last that holds the program's objects, but for themselves
-    _end(status, any(word in source for word in OPENING))
+    return _end(status, any(word in source for word in OPENING))
 
 
 def _solve(
@@ -91,12 +120,13 @@ def _solve(
     names: dict[str, Any],
     task: dict[str, Any] | None,
     library: dict[str, Any],
+    report: int,
 ) -> None:
     exec(code, names)
     if task is not None:
         own = {name: names[name] for name in names if names[name] is not library.get(name)}
         result = _entry(own, task["entry"])(*task["args"], **task["kwargs"])
-        _write_all(REPORT, json.dumps(plain(result), allow_nan=True).encode())
+        _write_all(report, json.dumps(plain(result), allow_nan=True).encode())
 
 
 def _entry(own: dict[str, Any], entry: str | None) -> Callable[..., Any]:
@@ -191,11 +221,11 @@ def _complain(error: BaseException) -> None:
         os.write(2, f"{type(error).__name__}\n".encode(errors="replace"))
 
 
-def _end(status: int, has_files: bool) -> NoReturn:
-    """End the process after what an interpreter does at its end, as far as it can be seen.
+def _end(status: int, has_files: bool) -> int:
+    """Do what an interpreter does at its end, as far as it can be seen; the status to exit with.
 
     Args:
-        status: To exit with.
+        status: How the program ended.
         has_files: Whether the program may have files of its own that are still to be written.
     """
     try:
@@ -208,7 +238,7 @@ def _end(status: int, has_files: bool) -> NoReturn:
                 _flush(thing)
     except BaseException:  # the program closed what we flush, or its finalizers end the process
         status = status or 120
-    os._exit(status)
+    return status
 
 
 def _flush(stream: Any) -> None:  # noqa: ANN401

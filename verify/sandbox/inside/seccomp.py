@@ -10,6 +10,8 @@ import errno
 import os
 import platform
 import struct
+from collections.abc import Callable
+from typing import Any
 
 from syscalls import ABSENT, ALLOWED, CHECKED, COMPILER, EXEC
 
@@ -28,6 +30,8 @@ _LOAD, _JUMP, _JUMP_EQ, _JUMP_GE, _JUMP_SET, _AND, _RETURN = (
     0x54,
     0x06,
 )
+_REACH = 250
+"""Steps that a jump on a condition can surely skip: 255, less a few for other jumps between."""
 _NUMBER, _ARCHITECTURE = 0, 4
 _THREAD, _STREAM, _UNIX = 0x00010000, 1, 1
 _SOCKET_TYPE = 0xF
@@ -40,6 +44,8 @@ WRITING = 0o3 | 0o100 | 0o1000 | 0o20000000
 OWN_PID = 0xFFFFFFFE
 """Stands in a filter for the process that will install it."""
 
+_write_pid = struct.Struct("I").pack_into
+
 Code = list[tuple[int, int, int, int]]
 
 
@@ -51,13 +57,41 @@ def _argument(place: int) -> int:
 def _search(cases: list[tuple[int, Code]]) -> Code:
     """Code for the last case that starts at or below the number of the call.
 
-    A tree, as the kernel walks the filter once for every number when it is installed.
+    A tree, as the kernel walks the filter once for every number when it is installed; and short,
+    as it translates each step then.
     """
+    laid: Code = []
+    _lay(cases, laid)
+    return laid[::-1]
+
+
+def _lay(cases: list[tuple[int, Code]], laid: Code) -> int:
+    """Put a tree before the code that is laid, which is in reverse; its place there."""
     if len(cases) == 1:
-        return cases[0][1]
+        return _lay_case(cases[0][1], laid)
     middle = len(cases) // 2
-    below, above = _search(cases[:middle]), _search(cases[middle:])
-    return [(_JUMP_GE, 0, 1, cases[middle][0]), (_JUMP, 0, 0, len(below)), *below, *above]
+    places = [_lay(part, laid) for part in (cases[middle:], cases[:middle])]
+    above, below = (_within_reach(place, laid) for place in places)
+    here = len(laid)
+    laid.append((_JUMP_GE, here - above - 1, here - below - 1, cases[middle][0]))
+    return here
+
+
+def _lay_case(code: Code, laid: Code) -> int:
+    """The place of a case; returns are shared."""
+    for place in range(len(laid) - 1, max(len(laid) - _REACH, 0) - 1, -1):
+        if [laid[place]] == code:
+            return place
+    laid += code[::-1]
+    return len(laid) - 1
+
+
+def _within_reach(place: int, laid: Code) -> int:
+    """A place from which a jump on a condition gets to this one."""
+    if len(laid) - place < _REACH:
+        return place
+    laid.append((_JUMP, 0, 0, len(laid) - place - 1))
+    return len(laid) - 1
 
 
 def _cases(calls: dict[int, Code], otherwise: Code) -> list[tuple[int, Code]]:
@@ -131,20 +165,16 @@ class Filter:
         machine = platform.machine()
         if machine not in MACHINES:
             raise OSError(f"no table of system calls for {machine}")
-        self._call = _SECCOMP[machine]
         column, architecture = MACHINES[machine]
         code = self._code(kind, may_write, column, architecture)
-        packed = b"".join(struct.pack("HBBI", *step) for step in code)
-        self._steps = ctypes.create_string_buffer(packed, len(packed))
-        address = ctypes.addressof(self._steps)
-        self._own = [
-            ctypes.c_uint32.from_buffer(self._steps, 8 * place + 4)
-            for place, step in enumerate(code)
-            if step[3] == OWN_PID
-        ]
-        self._program = struct.pack("HxxxxxxQ", len(code), address)
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._prctl, self._syscall = libc.prctl, libc.syscall
+        steps = bytearray().join(struct.pack("HBBI", *step) for step in code)
+        own = [8 * place + 4 for place, step in enumerate(code) if step[3] == OWN_PID]
+        address = ctypes.addressof(ctypes.c_char.from_buffer(steps))
+        filtered = struct.pack("HxxxxxxQ", len(code), address)
+        call = (_SECCOMP[machine], _SET_MODE_FILTER, _SPEC_ALLOW, filtered)
+        self.step = (_install, (steps, own, ctypes.CDLL(None).syscall, call))
+        """A function and what it is called with, to filter the calls of this process from now on.
+        ``forbid_privileges`` must have been called."""
 
     @staticmethod
     def _code(kind: str, may_write: bool, column: int, architecture: int) -> Code:
@@ -174,16 +204,22 @@ class Filter:
             *_search(_cases(calls, [_returns(denied)])),
         ]
 
-    def install(self) -> None:
-        """Filter the calls of this process from now on.
 
-        Raises:
-            OSError: The kernel does not do it.
-        """
-        for place in self._own:
-            place.value = os.getpid()
-        if self._prctl(_NO_NEW_PRIVS, 1, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "no_new_privs")
-        if not self._syscall(self._call, _SET_MODE_FILTER, _SPEC_ALLOW, self._program):
-            return
-        raise OSError(ctypes.get_errno(), "seccomp")
+def _install(
+    steps: bytearray, own: list[int], syscall: Callable[..., int], call: tuple[Any, ...]
+) -> None:
+    pid = os.getpid()
+    for place in own:
+        _write_pid(steps, place, pid)
+    if syscall(*call):
+        raise OSError(errno.EACCES, "seccomp")
+
+
+def forbid_privileges() -> None:
+    """Have no program that this process or its forks start gain rights: the filters' condition.
+
+    Raises:
+        OSError: The kernel does not do it.
+    """
+    if ctypes.CDLL(None).prctl(_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise OSError(errno.EPERM, "no_new_privs")

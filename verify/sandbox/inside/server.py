@@ -5,20 +5,23 @@ requests from its socket. Of a program it knows only the limits and the open fil
 sources, inputs and outputs never pass through its memory, so that no program can find another's
 there. Its parent holds the clock, and kills.
 
-CONFIG is JSON: {"socket", "kind": "run" or "compile", "layers", "readable", "folders", "build",
-"build_mb"}. A request is JSON with open files:
+CONFIG is JSON: {"socket", "kind": "run", "function" or "compile", "layers", "processors",
+"readable", "folders", "build", "build_mb"}; what is said first is JSON too. A request is a
+``REQUEST`` with open files:
 
-- {"kind": "python" or "binary", "style", "limits"}: stdin, stdout, stderr, the report, the task,
-  and files that a checker reads;
-- {"kind": "compile", "limits", "argv", "output"}: stdin, stdout, stderr, what takes the output.
+- "python", "function" (Python in that style, by a server of that kind) or "binary": stdin, stdout,
+  stderr, the report, the task, and files that a checker reads;
+- "compile", followed by JSON, {"argv", "output"}: stdin, stdout, stderr, what takes the output.
 
-The answer is {"status", "cpu_s", "peak_mb"}. The message ``handle`` before it is answered by a
-pidfd, with which the parent can kill; after it, by nothing.
+The answer is an ``ANSWER``, or where none could be started the reason, as text. The message
+``handle`` before it is answered by itself and a pidfd, with which the parent can kill; after it, by
+nothing.
 """
 
 from __future__ import annotations
 
 import _sitebuiltins
+import _socket  # socket itself is half a megabyte more for each fork to copy
 import builtins
 import contextlib
 import gc
@@ -26,43 +29,44 @@ import json
 import os
 import resource
 import select
-import socket
+import struct
 import sys
-from typing import Any
+from functools import lru_cache
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import namespaces
 import program
 from confinement import Confinement
-from limiting import MB, set_limits
+from limiting import MB
+from rehearsing import rehearse
+from starting import REQUEST, Starter, Steps
 
-WARM = (
-    "bisect cmath collections contextlib copy datetime functools heapq io itertools json math "
-    "operator random re string sys time typing"
-)
-"""Modules that programs are likely to import, imported once."""
+WARM = "bisect collections copy functools heapq io itertools json math operator re sys time typing"
+"""Modules that programs are likely to import, imported once; what is rare costs the others more
+than it saves: each fork pays for all memory of the server."""
 MAX_MESSAGE = 1 << 16
 MAX_FILES = 8
 ASK = b"handle"
 """The parent's question for a handle on the program that runs."""
-LIBRARY_MB = 16
-"""Address space of a compiled program before it has done anything."""
+ANSWER = struct.Struct("=xidd")
+"""After a zero, which no text begins with: status, cpu_s, peak_mb."""
 
 
 def main() -> None:
     """Confine this process, then serve until the socket closes."""
     config = json.loads(sys.argv[1])
     own_mb = _prepare(config["folders"])
-    names = program.library_names()
+    names = program.library_names() if config["kind"] == "function" else {}
     control = os.dup(config["socket"])  # a low number, of those that programs close
     os.close(config["socket"])
     confinement = Confinement(config)
     confinement.apply()
+    if not confinement.is_compiler:
+        rehearse(config["kind"] == "function", names)
     gc.collect()
-    gc.freeze()
-    server = Server(config, socket.socket(fileno=control), confinement, names, own_mb)
-    server.say({"layers": confinement.layers})
+    starter = Starter(config, confinement, names, own_mb)
+    server = Server(_socket.socket(fileno=control), confinement, starter)
+    server.socket.send(json.dumps({"layers": confinement.layers}).encode())
     while server.serve():
         pass
 
@@ -76,8 +80,9 @@ def _prepare(folders: list[str]) -> int:
         __import__(name)
     sys.path[:] = [*sys.path[1:], *folders]
     sys.argv = ["solution.py"]
+    sys.dont_write_bytecode = True
     sys.setrecursionlimit(sys.getrecursionlimit() + program.FRAMES)
-    for name in [name for name in os.environ if name.startswith("PYTHON")]:
+    for name in [name for name in os.environ if name.startswith(("PYTHON", "LD_"))]:
         del os.environ[name]
     for name in ("exit", "quit"):  # which a start without site-packages leaves out
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
@@ -94,115 +99,82 @@ class Server:
     """Serves requests in a confined process.
 
     Args:
-        config: See the module's text.
         control: The socket to the parent.
         confinement: What has been applied.
-        names: What programs in function style need not import.
-        own_mb: Address space of this process.
+        starter: Knows how a program starts.
     """
 
-    def __init__(
-        self,
-        config: dict[str, Any],
-        control: socket.socket,
-        confinement: Confinement,
-        names: dict[str, Any],
-        own_mb: int,
-    ) -> None:
-        self.folder = f"{config['build']}/1"
-        """Where a compiler works."""
+    def __init__(self, control: _socket.socket, confinement: Confinement, starter: Starter) -> None:
         self.socket = control
-        self.confinement = confinement
-        self.names = names
-        self.own_mb = own_mb
-
-    def say(self, message: dict[str, Any], *files: int) -> None:
-        """Send a message to the parent."""
-        socket.send_fds(self.socket, [json.dumps(message).encode()], files)
+        self.has_namespaces = confinement.has_namespaces
+        self.can_start_processes = confinement.can_start_processes
+        self.folder = starter.folder
+        self.steps = lru_cache(starter.steps)
+        self.poll = select.poll()
+        self.poll.register(control, select.POLLIN)
 
     def serve(self) -> bool:
         """Serve one request; False when there are no more."""
-        data, files, _, _ = socket.recv_fds(self.socket, MAX_MESSAGE, MAX_FILES)
-        if not data:
+        request, told, _, _ = self.socket.recvmsg(MAX_MESSAGE, _socket.CMSG_SPACE(4 * MAX_FILES))
+        if not request:
             return False
-        if data == ASK:  # about a program that had just ended
-            return True
-        request = json.loads(data)
-        if request["kind"] == "compile":
+        if request != ASK:  # about a program that had just ended
+            files = memoryview(told[0][2]).cast("i").tolist()
+            try:
+                self.socket.send(self._run(request, files))
+            finally:
+                self._close(files)
+        return True
+
+    def _run(self, request: bytes, files: list[int]) -> bytes:
+        """Run a program to its end; the answer."""
+        order = request[REQUEST.size :]
+        if order:
             self._empty_build()
         try:
-            child = os.fork()
+            child = self._start(self.steps(request, tuple(files)))
         except OSError as error:
-            self._close(files)
-            self.say({"failed": f"fork: {error.strerror}"})
-            return True
-        if not child:
-            try:
-                self._become(request, files)
-            except BaseException as error:  # must not go on as a second server; it is reported
-                os.write(program.REPORT, f"X{error!r}".encode())
-            os._exit(1)
+            return f"fork: {error.strerror}".encode()
         self._await(child)
         _, status, usage = os.wait4(child, 0)
-        self._end_leftovers(child)
-        if request["kind"] == "compile" and status == 0:
-            self._hand_over(request["output"], files[3])
-        self._close(files)
-        self.say(
-            {
-                "status": os.waitstatus_to_exitcode(status),
-                "cpu_s": usage.ru_utime + usage.ru_stime,
-                "peak_mb": usage.ru_maxrss / 1024,
-            }
-        )
-        return True
+        if self.can_start_processes:
+            self._end_leftovers(child)
+        if order and status == 0:
+            self._hand_over(json.loads(order)["output"], files[3])
+        used = usage.ru_utime + usage.ru_stime
+        return ANSWER.pack(os.waitstatus_to_exitcode(status), used, usage.ru_maxrss / 1024)
+
+    @staticmethod
+    def _start(steps: Steps) -> int:
+        """Fork a process that takes these steps; its number."""
+        gc.freeze()  # else a collection in the fork writes to all that has been made since
+        child = os.fork()
+        if child:
+            return child
+        try:
+            for act, given in steps:
+                act(*given)
+        except BaseException as error:  # must not go on as a second server; it is reported
+            os.write(program.REPORT, f"X{error!r}".encode())
+        os._exit(1)
 
     def _await(self, child: int) -> None:
         """Wait for the end of a program; hand out a handle on it when the parent asks for one."""
         handle = os.pidfd_open(child)
-        poll = select.poll()
-        poll.register(handle, select.POLLIN)
-        poll.register(self.socket, select.POLLIN)
-        while all(file != handle for file, _ in poll.poll()):
+        self.poll.register(handle, select.POLLIN)
+        while all(file != handle for file, _ in self.poll.poll()):
             if not self.socket.recv(MAX_MESSAGE):
                 os.kill(child, 9)
                 sys.exit(0)
-            self.say({"handle": True}, handle)
+            rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", handle))
+            self.socket.sendmsg([ASK], [rights])
+        self.poll.unregister(handle)
         os.close(handle)
 
-    def _become(self, request: dict[str, Any], files: list[int]) -> None:
-        """Turn this fork into the program."""
-        os.setsid()
-        namespaces.die_with_parent()
-        kind = request["kind"]
-        # received in ascending order, all above 2: no copy lands on one that is still to be copied
-        for place, file in enumerate(files if kind != "compile" else files[:3]):
-            os.dup2(file, place, inheritable=True)
-        os.closerange(len(files) if kind != "compile" else 3, 64)
-        besides_mb = self.own_mb if kind == "python" else LIBRARY_MB
-        set_limits(request["limits"], besides_mb, self.confinement.has_namespaces)
-        if kind == "compile":
-            os.chdir(self.folder)
-        if self.confinement.filters:
-            self.confinement.filters[kind].install()
-        if kind == "python":
-            sys.argv += [f"/proc/self/fd/{file}" for file in range(5, len(files))]
-            program.run_program(request["style"] == "function", self.names)
-        elif kind == "binary":
-            os.set_inheritable(program.REPORT, False)
-            os.set_inheritable(program.TASK, False)
-            where = {"PATH": "/usr/bin:/bin", "MALLOC_ARENA_MAX": "2"}
-            os.execve(program.TASK, ["solution"], where)
-        else:
-            where = {"TMPDIR": os.getcwd(), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
-            os.execve(request["argv"][0], request["argv"], where)
-
     def _end_leftovers(self, child: int) -> None:
-        """Kill whatever a program left running, where it could start something."""
-        if not self.confinement.can_start_processes:
-            return
+        """Kill whatever a program left running."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(-1 if self.confinement.has_namespaces else -child, 9)
+            os.kill(-1 if self.has_namespaces else -child, 9)
         with contextlib.suppress(ChildProcessError):
             while True:
                 os.waitpid(-1, 0)
