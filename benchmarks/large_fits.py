@@ -205,8 +205,8 @@ def by_flag(given: argparse.Namespace, strategy: str) -> tuple[str, ...]:
     own = given.folder / f"recompute-{given.recompute}.yaml"
     arguments = {"gradient_checkpointing": given.recompute}
     own.write_text(yaml.safe_dump({"model": {"init_args": arguments}}))
-    is_given = strategy == "auto" or given.cpu
-    return (*(() if is_given else (f"configs/strategy/{strategy}.yaml",)), str(own))
+    overlay = () if strategy == "auto" or given.cpu else (f"configs/strategy/{strategy}.yaml",)
+    return (*overlay, str(own))
 
 
 def rates(given: argparse.Namespace, folder: Path, count: int) -> dict[str, Any]:

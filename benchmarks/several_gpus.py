@@ -7,7 +7,7 @@
     python benchmarks/several_gpus.py agree         # losses of every strategy, on one round
     python benchmarks/several_gpus.py engines       # rounds by one, two and four engines
     python benchmarks/several_gpus.py lost          # one rank is killed in a round, in a save
-    python benchmarks/several_gpus.py speed --gpus 4
+    python benchmarks/several_gpus.py speed --gpus 4 --compile --recompute 0
     python benchmarks/several_gpus.py checkpoints
 
 Every fit is a call of ``cli.py fit`` with the project's own configurations, a strategy by its flag,
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     add("--folder", type=Path, default=Path("runs/several_gpus"))
     add("--weights", default="models/smollm2-135m-instruct")
     add("--layers", type=int, default=28, help="of the shape of 7B")
-    add("--gpus", type=int, nargs="+", help="numbers of GPUs to measure the speed on")
+    add("--gpus", type=int, nargs="+", default=[4], help="numbers of GPUs to measure the speed on")
     add("--strategies", nargs="+", default=["fsdp2"], help="to measure the speed of")
     add("--steps", type=int, default=8)
     add("--recompute", type=float, default=1.0, help="share of the layers, where speed is measured")

@@ -26,6 +26,9 @@ POINTER = "latest.json"
 DECIDING = ("precision", "gradient_clip_val", "max_epochs", "max_steps")
 """Settings of the trainer that a resumed fit must share. Devices, micro-batches of a step and the
 strategy may change, but for DeepSpeed, whose checkpoints are its own."""
+INDIFFERENT = ("gradient_checkpointing", "torch_compile")
+"""Arguments of a module that a resumed fit need not share: they change memory and speed, and a
+result by rounding at most."""
 MICRO_BATCHES = "micro_batches_of_a_step"
 """Name of their number in a checkpoint."""
 DEAR = 0.5
@@ -81,9 +84,9 @@ class SaveProgress(Checkpoint):
     Args:
         every_n_steps: Optimizer steps between two checkpoints. With 1, a crash costs the step that
             was at work, however long saving takes; a warning says where that is most of the time.
-        max_share: Where ``every_n_steps`` is null: of the fit's time, that saving may take. Steps
-            are saved as often as that allows: of a small model all of them, of a large one every
-            few minutes. In (0, 1].
+        max_share: Where ``every_n_steps`` is null: of the fit's time, that saving may take, not
+            counting what is saved anyway. Steps are saved as often as that allows: of a small model
+            all of them; where a checkpoint takes half a minute, one every ten. In (0, 1].
     """
 
     def __init__(self, every_n_steps: int | None = None, max_share: float = 0.05) -> None:
@@ -148,7 +151,7 @@ class SaveProgress(Checkpoint):
         if not pointer.exists():
             return None
         latest = read_json(pointer)
-        check_settings(pointer.parent, latest["settings"], self.settings)
+        check_settings(pointer.parent, _without_indifferent(latest["settings"]), self.settings)
         self._latest = str(latest["checkpoint"])
         return pointer.parent / self._latest
 
@@ -261,4 +264,12 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     trainer = config["trainer"]
     chosen = {name: config[name] for name in ("seed_everything", "model", "data")}
     plain = {**chosen, "trainer": {name: trainer.get(name) for name in DECIDING}}
-    return dict(json.loads(json.dumps(plain, default=str)))
+    return _without_indifferent(json.loads(json.dumps(plain, default=str)))
+
+
+def _without_indifferent(settings: Mapping[str, Any]) -> dict[str, Any]:
+    model = dict(settings["model"])
+    if isinstance(given := model.get("init_args"), Mapping):
+        kept = {name: value for name, value in given.items() if name not in INDIFFERENT}
+        model["init_args"] = kept
+    return {**settings, "model": model}

@@ -10,6 +10,9 @@ from transformers import PreTrainedModel
 from modules import zero
 from promptcot.likelihood import TargetLogprobs
 
+MOST_GRAPHS = 64
+"""That torch may compile of one function."""
+
 
 def check_share(share: bool | float) -> None:
     """Refuse a share of layers that is none.
@@ -17,7 +20,7 @@ def check_share(share: bool | float) -> None:
     Raises:
         ValueError: A number outside [0, 1].
     """
-    if not 0 <= share <= 1:
+    if share is None or not 0 <= share <= 1:  # YAML lets null by
         raise ValueError(
             f"gradient_checkpointing={share}: give true, false, or the share of the layers that "
             "are to be recomputed, between 0 and 1"
@@ -40,6 +43,8 @@ def recompute(lm: PreTrainedModel, share: bool | float) -> None:
     if not share:
         return
     lm.gradient_checkpointing_enable({"use_reentrant": False})
+    if share == 1:
+        return
     layers = _layers(lm)
     for layer in layers[round(share * len(layers)) :]:
         if not hasattr(layer, "gradient_checkpointing"):
@@ -64,11 +69,15 @@ def check_compiling(strategy: Strategy, is_asked: bool) -> None:
 
 
 def compile_parts(policy: TargetLogprobs) -> None:
-    """Compile decoder layers and head at their first call, for rows of any length.
+    """Compile decoder layers and head at their first call.
 
     A layer at a time, and not the model: all share what was compiled for the first, and the hooks
-    of FSDP2 and of recomputation stay between them. Called before sharding.
+    of FSDP2 and of recomputation stay between them. Called before sharding. The policy must not be
+    copied afterwards: a copy's layers would be the original's.
     """
+    # one or no target, a part of a row, no gradient, inference: each is compiled apart, and beyond
+    # the limit whatever is new would run as it is
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
     for layer in _layers(policy.lm):
         # not ``layer.compile()``, which would take those hooks into what is compiled
         layer.forward = torch.compile(layer.forward, dynamic=True)
@@ -76,5 +85,10 @@ def compile_parts(policy: TargetLogprobs) -> None:
 
 
 def _layers(lm: PreTrainedModel) -> nn.ModuleList:
-    layers: nn.ModuleList = lm.get_decoder().layers
+    layers = getattr(lm.get_decoder(), "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        raise ValueError(
+            f"the layers of a {type(lm).__name__} are not in a list that is called so: leave "
+            "torch_compile out, and give gradient_checkpointing true or false"
+        )
     return layers

@@ -50,7 +50,7 @@ class LMModule(LightningModule):
             its weight decay.
         gradient_checkpointing: Trade a second forward pass for activation memory: of all layers,
             or of a share of them between 0 and 1.
-        torch_compile: Compile the layers: faster steps on a GPU, and a minute at the start.
+        torch_compile: Compile the layers: faster steps on a GPU, half a minute at the start.
         adapter: Train a LoRA instead of all weights. Where ``weights`` is the folder of one, it
             is that one which is trained, with or without this.
         schedule: Of the learning rate; null for one that stays as it is. With it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 from torch.optim import Optimizer
+
+from promptcot.ranks import on_rank_0
 
 METADATA = "meta.pt"
 """Lightning's name of what is no tensor in a checkpoint of shards."""
@@ -54,9 +57,10 @@ def write_shards(state: dict[str, Any], path: Path) -> None:
     """Write this rank's part of tensors that are sharded over all. Every rank must call this.
 
     Raises:
+        RuntimeError: Of every rank, where the first cannot make the folder.
         OSError: Of every rank, where one cannot write.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    on_rank_0(f"cannot write {path}", partial(path.mkdir, parents=True, exist_ok=True))
     cure = "free some space and give the same command again; what was saved before is safe"
     with _as_sentence(f"cannot write {path}", cure):
         save(state, storage_writer=_Writer(path, thread_count=WRITERS))

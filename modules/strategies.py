@@ -71,7 +71,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         storage_options: Any | None = None,  # noqa: ANN401
     ) -> None:
         """In shards by several threads of each rank, or in one file."""
-        if not self._save_distributed_checkpoint:
+        if not self._save_distributed_checkpoint or storage_options is not None:
             super().save_checkpoint(checkpoint, filepath, storage_options)
             return
         path = Path(self.broadcast(filepath))

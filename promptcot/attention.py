@@ -22,7 +22,7 @@ HALVES = (torch.bfloat16, torch.float16)
 _GROUPED: dict[str, Any] = (
     {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
 )
-"""What tells the kernel that query heads share keys; a torch before it was told needs no word."""
+"""Tells the kernel that query heads share keys. Older versions of torch take them without."""
 
 
 def packed_attention(  # noqa: PLR0913, PLR0917 -- the signature is transformers'

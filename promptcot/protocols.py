@@ -58,6 +58,10 @@ class Request:
     seed: int = 0
 
 
+REFUSED = "refused"
+"""Why a completion ended that a server would not give."""
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One sampled continuation.

@@ -16,7 +16,14 @@ from promptcot.engines.patient_client import EnvironmentKey, PatientClient, chec
 from promptcot.engines.replies import read_chat, read_completions, read_prompt_logprobs
 from promptcot.engines.retries import Patience, RequestRefused
 from promptcot.engines.server_weights import ServedWeights
-from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
+from promptcot.protocols import (
+    REFUSED,
+    Completion,
+    Request,
+    Sampling,
+    ScoreRequest,
+    SegmentLogprobs,
+)
 from promptcot.weights import check_weights
 
 if TYPE_CHECKING:
@@ -27,8 +34,6 @@ T = TypeVar("T")
 Post = Callable[[str, dict[str, Any], Callable[[object], T]], Awaitable[T]]
 logger = logging.getLogger(__name__)
 
-REFUSED = "refused"
-"""Why a completion ended that the server would not give."""
 UNCUT = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM would otherwise take from a model's generation_config.json."""
 
@@ -58,7 +63,8 @@ class ServerEngine:
         extra_body: More fields for every completion request; one that is null is taken out.
         max_refused: Requests that the server may refuse (status 400, 413 or 422), as it does for
             a prompt that is too long for it or against its rules. Each then counts as a completion
-            that is empty and cut off, with the reason ``refused``. One more ends the run.
+            that is empty and cut off, with the reason ``refused``, and is not asked again. One more
+            ends the run, and so does the first where scores or log-probabilities are needed.
         reloads: Whether the server, a vLLM's of our own, is to take the weights in the folder
             ``weights``, which it must see on its disk, when this engine is opened; an adapter's
             folder only until this engine is closed. Nobody else may ask that server meanwhile.
@@ -108,6 +114,8 @@ class ServerEngine:
         self.model = model or weights
         if not self.model:
             raise ValueError("no model is named: set model to a name under which the server has it")
+        if max_refused < 0:
+            raise ValueError(f"max_refused={max_refused}: give 0 or more")
         if concurrency < 1:
             raise ValueError(f"concurrency={concurrency}: at least 1 request must be under way")
         self.base_url = check_base_url(base_url)

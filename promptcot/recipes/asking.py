@@ -19,6 +19,7 @@ from tqdm import tqdm
 from promptcot.fingerprints import fingerprint
 from promptcot.freshness import check_freshness
 from promptcot.protocols import (
+    REFUSED,
     Completion,
     Engine,
     OpenEngine,
@@ -43,6 +44,10 @@ ACCOUNT = ("reasoning", "finish_reason", "prompt_tokens", "completion_tokens")
 LOST_REASONING = (
     "the server sends reasoning apart from the text, and completions are without it: "
     "serve the model without a reasoning parser to have it in the text"
+)
+NO_LOGPROBS = (
+    "the server refuses a request of which log-probabilities are needed (the log says why): "
+    "max_refused cannot help here, change what is asked or the server's settings"
 )
 log = logging.getLogger(__name__)
 
@@ -93,6 +98,8 @@ def complete(
             if keep != "account" and not is_lost and any(c.reasoning for c in completions):
                 is_lost = True
                 log.warning(LOST_REASONING)
+            if keep == "logprobs" and any(c.finish_reason == REFUSED for c in completions):
+                raise ValueError(NO_LOGPROBS)
             yield index, {"completions": [_row(c, keep) for c in completions]}
 
     rows = _ask(making, stage, engine, requests, sampling.max_tokens, answers)

@@ -195,6 +195,27 @@ def test_an_interrupted_fit_with_other_settings_is_refused(tiny_model, corpus, t
         fit(tiny_model, corpus, tmp_path / "cut", config=changed)
 
 
+def test_memory_and_speed_may_change_and_settings_of_earlier_versions_lack_them(
+    tiny_model, corpus, tmp_path
+):
+    with pytest.raises(Blow):
+        fit(tiny_model, corpus, tmp_path, 5, config=given(gradient_checkpointing=True))
+    for now in (given(), given(gradient_checkpointing=0.5, torch_compile=True)):
+        assert SaveProgress().resume(tmp_path, now) is not None
+    pointer = tmp_path / "progress" / "latest.json"
+    latest = json.loads(pointer.read_text())
+    latest["settings"]["model"]["init_args"]["torch_compile"] = False
+    pointer.write_text(json.dumps(latest))
+    assert SaveProgress().resume(tmp_path, given()) is not None
+    with pytest.raises(ValueError, match="rate"):
+        SaveProgress().resume(tmp_path, given(rate=2))
+
+
+def given(**arguments):
+    """The configuration of a fit of a class with arguments."""
+    return {**CONFIG, "model": {"class_path": "M", "init_args": {"rate": 1, **arguments}}}
+
+
 def test_other_rows_than_the_checkpoints_are_refused(tiny_model, corpus, tmp_path):
     with pytest.raises(Blow):
         fit(tiny_model, corpus, tmp_path / "cut", 3)

@@ -8,9 +8,11 @@ import torch
 from tiny import save_tiny_adapter
 from torch._dynamo.utils import counters
 from torch.testing import assert_close
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from modules.activations import check_compiling, check_share, compile_parts, recompute
 from modules.adapters import adapt
+from promptcot import likelihood
 from promptcot.batches import pack, pad
 from promptcot.likelihood import TargetLogprobs, load_causal_lm
 from promptcot.tokens import Example
@@ -93,7 +95,31 @@ def test_layers_share_what_is_compiled_and_rows_of_other_lengths_do(tiny_model):
     assert counters["stats"]["unique_graphs"] <= first + 2
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.5, 2])
+@compiles
+@pytest.mark.usefixtures("traces")
+def test_no_kind_of_batch_is_left_to_run_as_it_is(tiny_model, monkeypatch):
+    monkeypatch.setattr(likelihood, "CHUNK", 16)
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    policy = policy_of(tiny_model, compiled=True)
+    for length in (40, 16, 1, 17, 0, 2):
+        example = Example((1, 2, 3), tuple(range(1, length + 1)), (length,))
+        batch = pack([example if length else ROWS[0].untargeted()])
+        results(policy, batch)
+        for no_gradient in (torch.no_grad, torch.inference_mode):
+            with no_gradient():
+                assert len(policy.eval()(batch)) == length
+        policy.train()
+
+
+def test_layers_of_another_name_are_recomputed_all_or_not_at_all():
+    lm = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9))
+    recompute(lm, True)
+    assert lm.is_gradient_checkpointing
+    with pytest.raises(ValueError, match="GPT2LMHeadModel are not in a list"):
+        recompute(lm, 0.5)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, 2, None])
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(ValueError, match=rf"gradient_checkpointing={share}: .* between 0 and 1"):
         check_share(share)

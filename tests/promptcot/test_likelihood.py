@@ -1,10 +1,13 @@
 """Log-probabilities: hand-counted tokens, packed against padded against transformers' own."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from promptcot.attention import _one_by_one, _varlen
 from promptcot.batches import pack, pad
 from promptcot.engines import HFEngine
 from promptcot.likelihood import TargetLogprobs, by_segment, load_causal_lm
@@ -36,6 +39,24 @@ def by_transformers(folder, examples):
 def test_packed_and_padded_equal_plain_transformers(tiny_model, layout):
     ours = TargetLogprobs(load_causal_lm(str(tiny_model), torch.float32))(layout(EXAMPLES))
     assert_close(ours, by_transformers(tiny_model, EXAMPLES), atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_the_kernel_of_gpus_attends_as_one_call_a_document_does():
+    torch.manual_seed(0)
+    query, key, value, weight = (
+        torch.randn(1, heads, 300, 64, device="cuda", dtype=torch.bfloat16)
+        for heads in (6, 2, 2, 6)
+    )
+    boundaries = torch.tensor([0, 70, 71, 300], dtype=torch.int32, device="cuda")
+    found = []
+    for attend in (partial(_varlen, longest=229), partial(_one_by_one, dropout=0.0)):
+        tensors = [tensor.clone().requires_grad_() for tensor in (query, key, value)]
+        mixed = attend(*tensors, boundaries=boundaries, scaling=None)
+        (mixed * weight).sum().backward()
+        found.append([mixed, *(tensor.grad for tensor in tensors)])
+    for mine, its in zip(*found, strict=True):
+        assert_close(mine, its, atol=0.05, rtol=0.02)
 
 
 def test_gradients_of_packed_and_padded_agree(tiny_model):

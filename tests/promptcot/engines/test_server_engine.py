@@ -474,7 +474,7 @@ def test_as_many_refusals_as_are_allowed_are_completions_that_were_cut_off(caplo
     prompts = ["a", "bad 1", "b", "bad 2"]
     refused = Completion("", finished=False, finish_reason="refused")
     with served(refuse_bad) as server:
-        found = dict(generate(server, prompts, n=2, max_refused=2))
+        found = dict(generate(server, prompts, n=2, max_refused=2, concurrency=1))
         assert found[1] == found[3] == [refused, refused]
         assert [completion.text for completion in found[2]] == ["b/20", "b/21"]
         assert server.tries["bad 1"] == 1
@@ -482,6 +482,11 @@ def test_as_many_refusals_as_are_allowed_are_completions_that_were_cut_off(caplo
         assert "against the rules" in caplog.text
         with pytest.raises(ValueError, match=r"request 3: .* max_refused \(now 1\)"):
             generate(server, prompts, max_refused=1, concurrency=1)
+
+
+def test_a_negative_number_of_refusals_is_refused():
+    with pytest.raises(ValueError, match="max_refused=-1: give 0 or more"):
+        engine("http://127.0.0.1:1/v1", max_refused=-1)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

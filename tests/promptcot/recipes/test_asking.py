@@ -23,11 +23,11 @@ from promptcot.configs import to_config
 from promptcot.corpora import Corpus
 from promptcot.engines import HFEngine, ScriptedEngine, ServerEngine
 from promptcot.prompts import PromptFormat
-from promptcot.protocols import Sampling
+from promptcot.protocols import REFUSED, Completion, Request, Sampling
 from promptcot.recipes import Annotate, Rationales, make_round
-from promptcot.recipes.asking import LONG_PROMPT, seed_of
+from promptcot.recipes.asking import LONG_PROMPT, complete, seed_of
 from promptcot.records import Domain, Problem
-from promptcot.store import DROPPED, Row, read_manifest, read_round
+from promptcot.store import DROPPED, Row, open_round, read_manifest, read_round
 
 CHECKOUT = Path(__file__).parents[3]
 FORMAT = PromptFormat(rationale_tags=("<z>", "</z>"), problem_tags=("[", "</x>"))
@@ -307,3 +307,21 @@ def test_reasoning_apart_is_said_once_to_be_lost_and_rows_do_not_grow(
         tuple(c) for row in read_round(tmp_path / "r", "rationales") for c in row["completions"]
     }
     assert fields == {("text", "finished", "tokens", "logprobs")}
+
+
+class Refused(ScriptedEngine):
+    """A server that refuses whatever it is asked."""
+
+    def generate(self, requests, sampling):
+        for index, _ in enumerate(requests):
+            yield index, [Completion("", finished=False, finish_reason=REFUSED)]
+
+
+def test_a_refusal_is_an_answer_only_where_no_logprobs_are_needed(tmp_path):
+    asked = {"a": Request("x")}
+    with open_round(tmp_path / "r", {}) as making:
+        with pytest.raises(ValueError, match="max_refused cannot help"):
+            complete(making, "needed", Refused, asked, Sampling(), keep="logprobs")
+        assert not making.rows("needed")
+        [completion] = complete(making, "text", Refused, asked, Sampling())["a"]
+        assert (completion.text, completion.finished) == ("", False)
