@@ -84,9 +84,10 @@ class SaveProgress(Checkpoint):
     Args:
         every_n_steps: Optimizer steps between two checkpoints. With 1, a crash costs the step that
             was at work, however long saving takes; a warning says where that is most of the time.
-        max_share: Where ``every_n_steps`` is null: of the fit's time, that saving may take, not
-            counting what is saved anyway. Steps are saved as often as that allows: of a small model
-            all of them; where a checkpoint takes half a minute, one every ten. In (0, 1].
+        max_share: Where ``every_n_steps`` is null: of the fit's time, that saving may take. Steps
+            are saved as often as that allows: of a small model all of them; where a checkpoint
+            takes half a minute, one in ten minutes. Epochs' ends count, and are saved all the same.
+            In (0, 1].
     """
 
     def __init__(self, every_n_steps: int | None = None, max_share: float = 0.05) -> None:

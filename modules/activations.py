@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import torch
 from lightning.pytorch.strategies import Strategy
 from torch import nn
@@ -10,6 +13,7 @@ from transformers import PreTrainedModel
 from modules import zero
 from promptcot.likelihood import TargetLogprobs
 
+COMPILERS = ("g++", "c++", "clang++", "gcc", "cc", "clang")
 MOST_GRAPHS = 64
 """That torch may compile of one function."""
 
@@ -59,9 +63,17 @@ def check_compiling(strategy: Strategy, is_asked: bool) -> None:
     """Refuse what would be slower than without, or fail.
 
     Raises:
-        ValueError: DeepSpeed's stage 3, whose hooks inside a layer gather its weights.
+        ValueError: DeepSpeed's stage 3, whose hooks inside a layer gather its weights; or there is
+            no compiler.
     """
-    if is_asked and zero.slices(strategy):
+    if not is_asked:
+        return
+    if not any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))):
+        raise ValueError(
+            "torch_compile=true needs a C++ compiler, and there is none: install g++, or name one "
+            "in the environment variable CXX, or leave torch_compile out"
+        )
+    if zero.slices(strategy):
         raise ValueError(
             "torch_compile=true does not go with DeepSpeed's stage 3, which gathers weights in "
             "the middle of a layer: use --trainer.strategy fsdp2, or leave torch_compile out"

@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from tiny import save_tiny_adapter
 from torch._dynamo.utils import counters
 from torch.testing import assert_close
@@ -133,3 +134,13 @@ def test_compiling_is_refused_where_weights_come_inside_a_layer():
         check_compiling(CPUDeepSpeed(stage=3), True)
     check_compiling(CPUDeepSpeed(stage=3), False)
     check_compiling(CPUDeepSpeed(stage=2), True)
+
+
+def test_a_missing_compiler_is_told_with_its_cure(monkeypatch):
+    strategy = SingleDeviceStrategy("cpu")
+    check_compiling(strategy, True)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    check_compiling(strategy, False)
+    with pytest.raises(ValueError, match=r"needs a C\+\+ compiler.* install g\+\+"):
+        check_compiling(strategy, True)
