@@ -86,7 +86,8 @@ def arguments(
         settings["data"] = {"init_args": {"batch_size": 8}}
         settings["trainer"] |= {"max_epochs": 4, "logger": True}
     settings["trainer"]["callbacks"] = [
-        {"class_path": "callbacks.RefreshTrainingSet", "init_args": refresh}
+        {"class_path": "callbacks.SaveProgress", "init_args": {"every_n_steps": 1}},
+        {"class_path": "callbacks.RefreshTrainingSet", "init_args": refresh},
     ]
     name = "policy_gradient" if policy_gradient else "e_step"
     overlay = start / f"{name}-{max_tokens}-{engine}.yaml"

@@ -1,20 +1,28 @@
 """Recomputed and compiled layers compute what plain ones do."""
 
+import json
 from functools import partial
 from itertools import product
 
 import pytest
 import torch
+import torch.distributed as dist
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from quiet_fit import fit
 from tiny import save_tiny_adapter
 from torch._dynamo.utils import counters
+from torch.distributed.device_mesh import init_device_mesh
 from torch.testing import assert_close
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from datamodules import ComposeDataModule
+from modules import MStepModule
 from modules.activations import check_compiling, check_share, compile_parts, recompute
 from modules.adapters import adapt
+from modules.strategies import shard
 from promptcot import likelihood
 from promptcot.batches import pack, pad
+from promptcot.corpora import Corpus
 from promptcot.likelihood import TargetLogprobs, load_causal_lm
 from promptcot.tokens import Example
 
@@ -62,25 +70,54 @@ def test_the_first_layers_run_twice(tiny_model, share, runs):
 @pytest.fixture
 def traces(monkeypatch):
     """Has torch trace graphs, forward and backward, and run them without code of their own, which
-    takes a C++ compiler a minute; a whole fit with it is in test_strategies.py."""
+    takes a C++ compiler a minute."""
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
 
 
 @compiles
 @pytest.mark.usefixtures("traces")
-@pytest.mark.parametrize("kind", ["whole", "adapter"])
-def test_compiled_layers_agree_in_training_and_in_scoring(tiny_model, tmp_path, kind):
-    weights = tiny_model
-    if kind == "adapter":
-        weights = save_tiny_adapter(tiny_model, tmp_path / "adapter")
-    plain, compiled = policy_of(weights), policy_of(weights, 0.5, compiled=True)
+def test_compiled_layers_with_an_adapter_agree(tiny_model, tmp_path):
+    weights = save_tiny_adapter(tiny_model, tmp_path / "adapter")
+    plain, compiled = policy_of(weights), policy_of(weights, compiled=True)
+    for mine, its in zip(results(compiled, BATCHES[0]), results(plain, BATCHES[0]), strict=True):
+        assert_close(mine, its, atol=3e-4, rtol=1e-5)
+
+
+@compiles
+@pytest.mark.usefixtures("traces")
+def test_compiled_layers_can_be_sharded(tiny_model, tmp_path):
+    plain, compiled = policy_of(tiny_model), policy_of(tiny_model, 0.5, compiled=True)
     assert list(compiled.state_dict()) == list(plain.state_dict())
-    for batch in BATCHES[:2] if kind == "whole" else BATCHES[2:]:
-        for mine, its in zip(results(compiled, batch), results(plain, batch), strict=True):
-            assert_close(mine, its, atol=3e-4, rtol=1e-5)
-    with torch.no_grad():
-        assert_close(compiled(batch), plain(batch), atol=2e-5, rtol=1e-5)
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        shard(compiled, init_device_mesh("cpu", (1,), mesh_dim_names=("data_parallel",)), None)
+        assert_close(compiled(BATCHES[0]), plain(BATCHES[0]), atol=2e-5, rtol=1e-5)
+        compiled(BATCHES[0]).sum().backward()
+        plain(BATCHES[0]).sum().backward()
+        for mine, its in zip(compiled.parameters(), plain.parameters(), strict=True):
+            assert_close(mine.grad.full_tensor(), its.grad, atol=3e-4, rtol=1e-5)
+    finally:
+        dist.destroy_process_group()
+
+
+@compiles
+@pytest.mark.usefixtures("traces")
+def test_a_fit_is_compiled_where_it_is_asked_for(tiny_model, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    row = {"statement": "aaa", "concepts": ["k"], "rationale": "why"}
+    path.write_text(json.dumps(row) + "\n")
+    stepped = []
+    for torch_compile in (False, True):
+        counters.clear()
+        sgd = partial(torch.optim.SGD, lr=0.1)
+        module = MStepModule(str(tiny_model), sgd, torch_compile=torch_compile)
+        data = ComposeDataModule(str(tiny_model), Corpus(str(path)), batch_size=1)
+        fit(module, data, tmp_path / str(torch_compile), max_steps=1)
+        assert bool(counters["stats"]["unique_graphs"]) == torch_compile
+        stepped.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+    assert_close(*stepped, atol=1e-5, rtol=1e-5)
 
 
 @compiles

@@ -80,9 +80,6 @@ def start(tiny_model, tmp_path_factory):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(overlay))
     overlay = {"trainer": {"strategy": "fsdp2", "devices": 2, "precision": "bf16-mixed"}}
     (folder / "fsdp2-bf16.yaml").write_text(yaml.safe_dump(overlay))
-    overlay = {"trainer": {"strategy": "fsdp2", "devices": 2}}
-    overlay["model"] = {"init_args": {"torch_compile": True, "gradient_checkpointing": 0.5}}
-    (folder / "fsdp2-compiled.yaml").write_text(yaml.safe_dump(overlay))
     (folder / "model").symlink_to(tiny_model)
     return folder
 
@@ -129,7 +126,6 @@ def logged(start, strategy, trained):
     [
         ("ddp", "all"),
         ("fsdp2", "all"),
-        ("fsdp2-compiled", "all"),
         ("fsdp2", "dora"),
         pytest.param("zero-1", "all", marks=needs_deepspeed),
         pytest.param("zero-2", "all", marks=needs_deepspeed),
