@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
@@ -162,9 +161,6 @@ def _command(arguments: list[str], environment: dict[str, str], files: tuple[Pat
         code = importlib.import_module("cli").run(arguments)
     except SystemExit as end:
         code = end.code
-    except Exception:
-        traceback.print_exc()
-        code = 1
     if isinstance(code, str):
         sys.stderr.write(code + "\n")
         code = 1

@@ -1,6 +1,6 @@
 """A process that decides about answers, one line of JSON in and one out, until its input ends.
 
-Its parent kills it when an answer takes too long. It is started by ``workers.py``.
+Its parent kills it when an answer takes too long. It is started by ``worker.py``.
 """
 
 from __future__ import annotations

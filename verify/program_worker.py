@@ -1,7 +1,7 @@
 """A process that judges programs, one line of JSON in and one out, until its input ends.
 
 It runs none itself: they run in forks of the servers that its sandbox starts. It is started by
-``workers.py``.
+``worker.py``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _settle() -> set[int]:
     A worker and its server wait for each other. On two processors each would find its caches cold
     and, as often, its processor asleep. Programs are not bound.
     """
-    from verify.workers import PLACE
+    from verify.worker import PLACE
 
     processors = os.sched_getaffinity(0)
     place = int(os.environ[PLACE]) + os.getppid()  # pools of one worker are not all on the first

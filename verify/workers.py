@@ -6,37 +6,21 @@ worker is replaced at once; a job whose worker was killed by somebody else is do
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import selectors
 import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
 
-from promptcot.children import PARENT
+from verify.worker import START_S, Job, Row, Worker
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-START_S = 120.0
-"""Longest time that a worker may take to start, or to import sympy."""
 MAX_DEATHS = 3
 """Workers that may crash at one job before it is given up, or while they start."""
 MAX_KILLS = 50
 """Workers that others may kill at one job before it is given up."""
-
-PLACE = "VERIFY_PLACE"
-"""Environment variable in which a worker finds its place."""
-
 ALLOWED_S = "allowed_s"
 """Key of a job's own seconds; a worker that says it is ready while it is at it starts them anew."""
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,96 +38,6 @@ class Result:
     row: Row | None
     lost: str
     seconds: float
-
-
-@dataclass(slots=True)
-class _Job:
-    number: int
-    row: Row
-    deaths: int = 0
-
-
-class Worker:
-    """One process.
-
-    Args:
-        program: What it runs, for tests that need one that hangs.
-        place: A number that no other worker of the pool has, from 0.
-    """
-
-    def __init__(self, program: str, place: int) -> None:
-        start = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); {program}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", start],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={
-                **os.environ,
-                PARENT: str(os.getpid()),
-                PLACE: str(place),
-                "OMP_NUM_THREADS": "1",
-            },
-        )
-        self.place = place
-        self.is_ready = False
-        self.job: _Job | None = None
-        """What it is at, and how often workers have died at it so far."""
-        self.deadline = time.monotonic() + START_S
-        self.asked = 0.0
-        self._rest = b""
-
-    @property
-    def output(self) -> IO[bytes]:
-        """Where its results come from."""
-        assert self.process.stdout is not None
-        return self.process.stdout
-
-    def ask(self, job: _Job, wall_s: float) -> None:
-        """Give it a job."""
-        assert self.process.stdin is not None
-        self.job = job
-        self.asked = time.monotonic()
-        self.deadline = self.asked + wall_s
-        try:
-            self.process.stdin.write(json.dumps(job.row).encode() + b"\n")
-            self.process.stdin.flush()
-        except OSError:  # it is dead, as its output will tell
-            self.deadline = time.monotonic()
-
-    def rows(self) -> list[Row] | None:
-        """The whole rows that it wrote since; None when it is dead."""
-        said = os.read(self.output.fileno(), 1 << 16)
-        if not said:
-            return None
-        *lines, self._rest = (self._rest + said).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def ended_by(self) -> int:
-        """Its exit status, negative for a signal; 0 where it closed its output but lives on."""
-        try:
-            return self.process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            return 0
-
-    def dismiss(self) -> None:
-        """Let it end by itself, and clean up, if it has nothing to do."""
-        assert self.process.stdin is not None
-        if self.is_ready and self.job is None:
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                self.process.stdin.close()
-                self.process.wait(timeout=1)
-
-    def kill(self) -> None:
-        """End it, whatever it does."""
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdin is not None
-        for pipe in (self.process.stdin, self.output):
-            try:
-                pipe.close()
-            except OSError:  # what it did not read cannot be flushed
-                continue
 
 
 class WorkerPool:
@@ -172,11 +66,11 @@ class WorkerPool:
         self._failed_starts = 0
         self._workers: list[Worker] = []
         self._selector: selectors.BaseSelector | None = None
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[Job] = deque()
 
     def run(self, rows: Iterable[Row]) -> Iterator[Result]:
         """Results of jobs, in the order in which they come."""
-        source = (_Job(number, row) for number, row in enumerate(rows))
+        source = (Job(number, row) for number, row in enumerate(rows))
         self._waiting.clear()
         self._start()
         while True:
@@ -219,7 +113,7 @@ class WorkerPool:
         worker.kill()
         self._add()
 
-    def _give_out(self, source: Iterator[_Job]) -> None:
+    def _give_out(self, source: Iterator[Job]) -> None:
         for worker in self._workers:
             if not worker.is_ready or worker.job is not None:
                 continue
@@ -230,13 +124,13 @@ class WorkerPool:
         if not self._waiting and not any(worker.job for worker in self._workers):
             self._take(source)  # all are starting: is there work at all?
 
-    def _take(self, source: Iterator[_Job]) -> bool:
+    def _take(self, source: Iterator[Job]) -> bool:
         job = next(source, None)
         if job is not None:
             self._waiting.append(job)
         return job is not None
 
-    def _allowed(self, job: _Job | None) -> float:
+    def _allowed(self, job: Job | None) -> float:
         return float(job.row.get(ALLOWED_S, self.wall_s)) if job is not None else self.wall_s
 
     def _collect(self) -> Iterator[Result]:
