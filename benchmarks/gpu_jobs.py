@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 Config = dict[str, Any]
 GIB = 1 << 30
-GPUS = (0, 1, 2, 3)
-"""Of the host."""
+GPUS = tuple(range(torch.cuda.device_count() or 4))
+"""Of the host; four in a rehearsal without any."""
 
 
 @dataclass(frozen=True)

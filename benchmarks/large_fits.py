@@ -82,10 +82,11 @@ def speed(given: argparse.Namespace) -> None:
 
 
 def checkpoints(given: argparse.Namespace) -> None:
-    """Four GPUs train, save, and are killed; two go on, and export."""
+    """The first number of GPUs trains, saves, and is killed; the last goes on, and exports."""
     folder = given.folder / "checkpoints"
     shutil.rmtree(folder, ignore_errors=True)
-    job, times = saving_job(given, folder, len(GPUS))
+    before, after = given.gpus[0], given.gpus[-1]
+    job, times = saving_job(given, folder, before)
     process = job.start()
 
     def has_saved() -> bool:
@@ -94,10 +95,10 @@ def checkpoints(given: argparse.Namespace) -> None:
     say(f"saved: {wait_for(has_saved, process, given.limit)}")
     kill_group(process)
     size = sum(map(size_of, (folder / "progress").glob("*.ckpt"))) / GIB
-    rows = [{"checkpoint_gib": size}, *seconds_of(times, len(GPUS))]
-    job, times = saving_job(given, folder, 2)
-    side_by_side({"resumed on 2": job}, given.limit)
-    rows += [{"export_gib": size_of(folder / "weights") / GIB}, *seconds_of(times, 2)]
+    rows = [{"checkpoint_gib": size}, *seconds_of(times, before)]
+    job, times = saving_job(given, folder, after)
+    side_by_side({f"resumed on {after}": job}, given.limit)
+    rows += [{"export_gib": size_of(folder / "weights") / GIB}, *seconds_of(times, after)]
     show([{"what": "checkpoints", "layers": given.layers, **row} for row in rows])
 
 

@@ -37,7 +37,7 @@ def lost(given: argparse.Namespace) -> None:
         undisturbed = side.submit(side_by_side, {"whole": whole}, given.limit)
         found = {
             name: side.submit(
-                lose, Job(root / name, configs, own, GPUS[2:]), rank, moment, given.limit
+                lose, Job(root / name, configs, own, GPUS[-2:]), rank, moment, given.limit
             )
             for name, (rank, moment) in cases.items()
         }

@@ -8,11 +8,11 @@
     python benchmarks/several_gpus.py engines       # rounds by one, two and four engines
     python benchmarks/several_gpus.py lost          # one rank is killed in a round, in a save
     python benchmarks/several_gpus.py speed --gpus 4 --compile --recompute 0
-    python benchmarks/several_gpus.py checkpoints
+    python benchmarks/several_gpus.py checkpoints --gpus 4 2
 
 Every fit is a call of ``cli.py fit`` with the project's own configurations, a strategy by its flag,
 and a small file that says what differs. Results are lines of JSON. Run it from the repository's
-root, on a host with four GPUs; several small fits share a GPU.
+root, on a host with several GPUs (``own-gpus`` wants four); several small fits share a GPU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gpu_jobs import (
     show,
     side_by_side,
 )
-from large_fits import checkpoints, large, speed
+from large_fits import checkpoints, large, packed_on_gpus, speed
 from lost_ranks import lost
 from small_fits import KINDS, LOSS, described, rarely, refreshed, trainer_of
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     add("--folder", type=Path, default=Path("runs/several_gpus"))
     add("--weights", default="models/smollm2-135m-instruct")
     add("--layers", type=int, default=28, help="of the shape of 7B")
-    add("--gpus", type=int, nargs="+", default=[4], help="numbers of GPUs to measure the speed on")
+    add("--gpus", type=int, nargs="+", default=[4], help="of each speed; that save, and load")
     add("--strategies", nargs="+", default=["fsdp2"], help="to measure the speed of")
     add("--steps", type=int, default=8)
     add("--recompute", type=float, default=1.0, help="share of the layers, where speed is measured")
@@ -144,17 +144,16 @@ def on_known_round(
 
 def engines(given: argparse.Namespace) -> None:
     """Rounds of 8,192 solutions by one, two and four engines, each on a GPU of its own."""
-    jobs: dict[str, Job] = {}
-    for count, gpus in ((1, GPUS[:1]), (2, GPUS[2:]), (4, GPUS)):
-        engine = {"data_parallel_size": count}
-        own = refreshed(given, "dpo", "fsdp2", count, period=1, engine=engine, problems=256)
-        own["trainer"]["callbacks"][-1]["init_args"]["recipe"]["init_args"]["max_pairs"] = 1
-        name = f"engines-{count}"
-        jobs[name] = Job(given.folder / "engines" / name, KINDS["dpo"], own, gpus)
-    few = {name: job for name, job in jobs.items() if len(job.gpus) < len(GPUS)}
-    seconds = side_by_side(few, given.limit)
-    seconds |= side_by_side({name: jobs[name] for name in jobs if name not in few}, given.limit)
-    show([described("engines", name, job, seconds) for name, job in jobs.items()])
+    for batch in packed_on_gpus([("fsdp2", count) for count in (1, 2, 4) if count <= len(GPUS)]):
+        jobs: dict[str, Job] = {}
+        for (strategy, count), gpus in batch:
+            engine = {"data_parallel_size": count}
+            own = refreshed(given, "dpo", strategy, count, period=1, engine=engine, problems=256)
+            own["trainer"]["callbacks"][-1]["init_args"]["recipe"]["init_args"]["max_pairs"] = 1
+            name = f"engines-{count}"
+            jobs[name] = Job(given.folder / "engines" / name, KINDS["dpo"], own, gpus)
+        seconds = side_by_side(jobs, given.limit)
+        show([described("engines", name, job, seconds) for name, job in jobs.items()])
 
 
 def own_gpus(given: argparse.Namespace) -> Job:
@@ -171,7 +170,7 @@ def hasty(given: argparse.Namespace) -> Job:
         "class_path": "modules.strategies.FSDP2Strategy",
         "init_args": {"timeout": "0:00:25"},
     }
-    return Job(given.folder / "live" / "hasty", KINDS["policy_gradient"], own, GPUS[2:])
+    return Job(given.folder / "live" / "hasty", KINDS["policy_gradient"], own, GPUS[-2:])
 
 
 def tensor_parallel(given: argparse.Namespace) -> Job:
