@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as cli.py, which here comes after torch
 
 
 def timed(owner: Any, name: str) -> None:  # noqa: ANN401

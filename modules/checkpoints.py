@@ -18,20 +18,16 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict, load
 from torch.distributed.checkpoint.state_dict_saver import save
-from torch.distributed.checkpoint.storage import WriteResult
-from torch.futures import Future
 from torch.optim import Optimizer
 
+from modules.shard_files import OneRoom, ParallelReader, ParallelWriter
 from promptcot.ranks import on_rank_0
 
 METADATA = "meta.pt"
 """Lightning's name of what is no tensor in a checkpoint of shards."""
-WRITERS = 4
-"""Threads of a rank that write its shards, each to a file of its own; one is half as fast."""
 ZERO = "checkpoint"
 """Lightning's name of the folder that DeepSpeed's own files lie in."""
 STAGE_3 = "deepspeed_stage_3"
@@ -41,16 +37,6 @@ CURE = "or start anew with another --trainer.default_root_dir"
 def is_sharded(path: Path) -> bool:
     """Whether a checkpoint is a folder of FSDP2's shards."""
     return (path / METADATA).is_file()
-
-
-class _Writer(FileSystemWriter):
-    """Torch's own leaves out without a word what a thread but the first could not write."""
-
-    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        written = super().write_data(plan, planner)
-        if missing := len(plan.items) - len(written.wait()):
-            raise OSError(f"{missing} of {len(plan.items)} parts could not be written")
-        return written
 
 
 def write_shards(state: dict[str, Any], path: Path) -> None:
@@ -63,7 +49,7 @@ def write_shards(state: dict[str, Any], path: Path) -> None:
     on_rank_0(f"cannot write {path}", partial(path.mkdir, parents=True, exist_ok=True))
     cure = "free some space and give the same command again; what was saved before is safe"
     with _as_sentence(f"cannot write {path}", cure):
-        save(state, storage_writer=_Writer(path, thread_count=WRITERS))
+        save(state, storage_writer=ParallelWriter(path), planner=OneRoom())
 
 
 def fill_from_shards(state: dict[str, Any], path: Path) -> None:
@@ -73,7 +59,7 @@ def fill_from_shards(state: dict[str, Any], path: Path) -> None:
         OSError: Of every rank, where one cannot read.
     """
     with _as_sentence(f"cannot read {path}", f"bring back what is missing, {CURE}"):
-        load(state, checkpoint_id=path)
+        load(state, storage_reader=ParallelReader(path))
 
 
 @contextmanager

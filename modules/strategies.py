@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
@@ -24,6 +25,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.optim import Optimizer
 
 from modules.adapters import is_adapted, trained
 from modules.checkpoints import METADATA, by_name, fill_from_shards, is_sharded, write_shards
@@ -60,9 +62,17 @@ class FSDP2Strategy(ModelParallelStrategy):
     def lightning_module_state_dict(self) -> dict[str, Any]:
         whole = not self._save_distributed_checkpoint
         options = StateDictOptions(
-            full_state_dict=whole, cpu_offload=True, ignore_frozen_params=True
+            full_state_dict=whole, cpu_offload=whole, ignore_frozen_params=True
         )
         return get_model_state_dict(self._whole_module, options=options)
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Of shards those on the device; Lightning's own copies them all to the host first."""
+        if not self._save_distributed_checkpoint:
+            return super().optimizer_state(optimizer)
+        if isinstance(optimizer, LightningOptimizer):
+            optimizer = optimizer.optimizer
+        return get_optimizer_state_dict(self._whole_module, optimizer)
 
     def save_checkpoint(
         self,

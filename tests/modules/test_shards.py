@@ -10,7 +10,8 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from modules.checkpoints import WRITERS, fill_from_shards, write_shards
+from modules.checkpoints import fill_from_shards, write_shards
+from modules.shard_files import THREADS
 
 ROOM = 1 << 16
 
@@ -45,7 +46,7 @@ def full_disk():
 
 def test_shards_by_several_threads_come_back_as_they_were(state, tmp_path):
     write_shards(state, tmp_path / "saved")
-    assert len(list((tmp_path / "saved").glob("__0_*.distcp"))) == WRITERS
+    assert len(list((tmp_path / "saved").glob("__0_*.distcp"))) == THREADS
     found = emptied(state)
     fill_from_shards(found, tmp_path / "saved")
     assert found["optimizer_0"] == {"lr": 0.5}
