@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict_loader import _load_state_dict, loa
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim import Optimizer
 
-from modules.shard_files import OneRoom, ParallelReader, ParallelWriter
+from modules.shard_files import ParallelReader, ParallelWriter, StagingPlanner
 from promptcot.ranks import on_rank_0
 
 METADATA = "meta.pt"
@@ -49,7 +49,7 @@ def write_shards(state: dict[str, Any], path: Path) -> None:
     on_rank_0(f"cannot write {path}", partial(path.mkdir, parents=True, exist_ok=True))
     cure = "free some space and give the same command again; what was saved before is safe"
     with _as_sentence(f"cannot write {path}", cure):
-        save(state, storage_writer=ParallelWriter(path), planner=OneRoom())
+        save(state, storage_writer=ParallelWriter(path), planner=StagingPlanner())
 
 
 def fill_from_shards(state: dict[str, Any], path: Path) -> None:

@@ -1,8 +1,8 @@
 """How a rank's shards get into files and back: by several threads, in little memory.
 
 Torch's own writer takes new memory of the host for each tensor and keeps a file's until it is
-closed. New pages come at 1.5 GiB/s, a tenth of what GPU and files allow, and a rank of two with
-7.6e9 parameters holds 42 GiB. Its reader has one thread.
+closed: a rank of two with 7.6e9 parameters held 42 GiB, and the pages of new memory came at
+1.5 GiB/s, a tenth of what GPU and files allow. Its reader has one thread.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class ParallelWriter(FileSystemWriter):
         return written
 
 
-class OneRoom(DefaultSavePlanner):
-    """Hands out each tensor in memory of the thread that asks, which its next one overwrites.
+class StagingPlanner(DefaultSavePlanner):
+    """Hands out each tensor in a buffer of the thread that asks, which its next one overwrites.
 
-    So much as a thread's largest tensor, taken once: the writer hands out the largest first, and
-    is done with one before it asks for the next.
+    A buffer is as large as the thread's largest tensor and is taken once: the writer asks for the
+    largest first, and is done with one before it asks for the next.
     """
 
     def __init__(self) -> None:
@@ -61,16 +61,16 @@ class OneRoom(DefaultSavePlanner):
 
     def resolve_data(self, write_item: WriteItem) -> torch.Tensor | BytesIO:
         found = super().resolve_data(write_item)
-        return self._copied(found) if isinstance(found, torch.Tensor) else found
+        return self._staged(found) if isinstance(found, torch.Tensor) else found
 
-    def _copied(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _staged(self, tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.nbytes:
             return tensor.cpu()
-        room: torch.Tensor | None = getattr(self._own, "room", None)
-        if room is None or room.nbytes < tensor.nbytes:
-            self._own.room = room = torch.empty(tensor.nbytes, dtype=torch.uint8)
+        buffer: torch.Tensor | None = getattr(self._own, "buffer", None)
+        if buffer is None or buffer.nbytes < tensor.nbytes:
+            self._own.buffer = buffer = torch.empty(tensor.nbytes, dtype=torch.uint8)
         # a storage as large as the tensor: the writer would copy a view of a larger one once more
-        copy = torch.frombuffer(room.numpy(), dtype=tensor.dtype, count=tensor.numel())
+        copy = torch.frombuffer(buffer.numpy(), dtype=tensor.dtype, count=tensor.numel())
         return copy.view(tensor.shape).copy_(tensor.detach())
 
 
