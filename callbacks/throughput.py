@@ -16,6 +16,11 @@ from promptcot.batches import TokenBatch
 from promptcot.flops import StepFlops, step_flops
 
 GIB = 1 << 30
+DENSE_16 = {"H200": 989.4e12, "H100 NVL": 835.5e12}
+"""Operations a second of 16 bits, by a part of the GPU's name, from the vendor's datasheets.
+
+Lightning's table does not know the name of the first, and has both with sparsity, which is twice.
+"""
 
 
 class Throughput(Callback):
@@ -46,8 +51,7 @@ class Throughput(Callback):
         self._tokens, self._training_s, self._step_started = 0, 0.0, None
         if pl_module.device.type == "cuda":
             self._flops = step_flops(pl_module.policy.lm)  # type: ignore[union-attr, arg-type]
-            dtype = torch.bfloat16 if "bf16" in str(trainer.precision) else torch.float32
-            self._peak_flops = get_available_flops(pl_module.device, dtype)
+            self._peak_flops = peak_flops(pl_module.device, str(trainer.precision))
             self._done_flops = self._done_flops.to(pl_module.device)
 
     def on_train_batch_start(
@@ -111,6 +115,22 @@ def _squares(batch: TokenBatch) -> torch.Tensor:
         rows, width = batch.tokens.shape
         return torch.tensor(rows * width**2)
     return batch.boundaries.diff().double().square().sum()
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """Dense operations a second that the GPU can do at most; None where that is not known.
+
+    Args:
+        device: A GPU.
+        precision: Of the trainer, such as "bf16-mixed".
+    """
+    if "16" not in precision:
+        return get_available_flops(device, torch.float32)
+    name = torch.cuda.get_device_name(device)
+    for chip, peak in DENSE_16.items():
+        if chip in name:
+            return peak
+    return get_available_flops(device, torch.bfloat16 if "bf" in precision else torch.float16)
 
 
 def peak_gib(device: torch.device) -> float:
