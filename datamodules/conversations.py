@@ -55,15 +55,15 @@ class ConversationEncoder(SolutionEncoder):
     def _messages(self, row: Mapping[str, Any], place: str) -> Iterator[Message]:
         listed = row.get("messages") or row.get("conversations")
         if listed:
-            yield from _listed(listed, place)
+            yield from messages_of(listed, place)
             return
         name = next((name for name in ANSWERS if row.get(name) is not None), ANSWERS[0])
         if isinstance(row.get("prompt"), list):
-            yield from _listed(row["prompt"], place)
+            yield from messages_of(row["prompt"], place)
         else:
             yield Message(USER, self.text(row, place))
         if isinstance(row.get(name), list):
-            yield from _listed(row[name], place)
+            yield from messages_of(row[name], place)
         else:
             yield Message(ASSISTANT, piece_of(row, name, place))
 
@@ -82,8 +82,12 @@ class ConversationEncoder(SolutionEncoder):
         return (joined([(before, False), (target, True)]),)
 
 
-def _listed(listed: object, place: str) -> Iterator[Message]:
-    """Messages of a list in a row."""
+def messages_of(listed: object, place: str) -> Iterator[Message]:
+    """Messages of a list in a row.
+
+    Raises:
+        UnusableRow: It is none, or one of them is empty.
+    """
     if not isinstance(listed, Sequence) or not all(isinstance(m, Mapping) for m in listed):
         raise UnusableRow("no messages", f"{place}: the messages are {str(listed)[:60]!r}")
     for number, message in enumerate(listed, 1):

@@ -13,12 +13,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from datamodules.base import RowsDataModule
 from datamodules.kept_logprobs import KeepsLogprobs
 from datamodules.packed import TrainingBatches
-from datamodules.solutions import (
-    SolutionEncoder,
-    manifest_settings,
-    read_solutions,
-    was_in_chat,
-)
+from datamodules.preferences import PairEncoder
+from datamodules.solutions import manifest_settings, read_solutions, was_in_chat
 from promptcot.corpora import Corpus
 from promptcot.fingerprints import fingerprint, weights_fingerprint
 from promptcot.pairs import Pair, pack_pairs, with_reference
@@ -43,8 +39,8 @@ class PairDataModule(KeepsLogprobs, RowsDataModule):
 
     Args:
         weights: See ``RowsDataModule``.
-        corpus: The rows: a problem (or a ``prompt``), ``chosen`` and ``rejected``, each a text or
-            an object with ``text`` and ``tokens``.
+        corpus: The rows: a problem (or a ``prompt``), ``chosen`` and ``rejected``; see
+            ``PairEncoder``.
         chat: Put the prompt into the model's chat template; null for as the round's engine did,
             and for rows of no round, true.
         off_policy: Train on a round that other weights made than those the fit starts from.
@@ -71,16 +67,11 @@ class PairDataModule(KeepsLogprobs, RowsDataModule):
 
     def training_examples(self, corpus: Corpus) -> Sequence[Pair]:
         self._source = corpus
-        encoder = SolutionEncoder(
+        encoder = PairEncoder(
             self.tokenizer(), self.format, was_in_chat(corpus, self.chat), corpus.domain
         )
         pairs = [
-            (
-                str(row.get("id", place)),
-                Pair(
-                    encoder.example(row, "chosen", place), encoder.example(row, "rejected", place)
-                ),
-            )
+            (str(row.get("id", place)), encoder.pair(row, place))
             for place, row in read_solutions(corpus)
         ]
         return [pair for _, pair in self.fitting(pairs, corpus)]

@@ -146,8 +146,7 @@ def piece_of(row: Mapping[str, Any], name: str, place: str) -> Piece:
     if isinstance(given, list):
         raise UnusableRow(
             f"{name} of no text",
-            f"{place}: {name} is a list of {str(given)[:60]!r}, not a text: of messages of a chat "
-            "give the last one's content, and as prompt the user's",
+            f"{place}: {name} is a list of {str(given)[:60]!r}, not a text",
         )
     if not given or not isinstance(given, str | tuple):
         raise UnusableRow(

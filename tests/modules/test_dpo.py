@@ -255,7 +255,10 @@ def test_long_pairs_are_left_out_and_counted_and_flaws_of_rows_named(
         ({"prompt": "a", "chosen": "", "rejected": "b"}, "line 1 has no chosen"),
         ({"chosen": "b", "rejected": "c"}, "line 1 has no statement of a problem, and no prompt"),
         ({"prompt": 3, "chosen": "b", "rejected": "c"}, "the prompt is '3', which is no text"),
-        ({"prompt": "a", "chosen": [{"content": "b"}], "rejected": "c"}, "messages of a chat"),
+        (
+            {"prompt": "a", "chosen": [{"content": "b"}], "rejected": "c"},
+            "line 1 is a conversation",
+        ),
         (
             {"prompt": "a", "chosen": {"text": "b", "tokens": ["b"]}, "rejected": "c"},
             r"line 1: the tokens of chosen are \"\['b'\]\", which is no list of token ids",
