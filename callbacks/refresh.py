@@ -23,7 +23,8 @@ from promptcot.freshness import MAX_DIFFERENCE, Probe, write_probes
 from promptcot.overlap import words
 from promptcot.ranks import on_rank_0
 from promptcot.recipes.making import PolicyRecipe, make_round
-from promptcot.store import MANIFEST, ROWS, Row, read_manifest, read_round
+from promptcot.stage_rows import Row
+from promptcot.store import MANIFEST, ROWS, read_manifest, read_round
 
 FOLDER = "rounds"
 

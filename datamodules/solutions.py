@@ -11,7 +11,8 @@ from promptcot.columns import Columns
 from promptcot.corpora import Corpus, read_rows
 from promptcot.protocols import Piece
 from promptcot.records import Domain, Problem
-from promptcot.store import MANIFEST, Row, read_manifest
+from promptcot.stage_rows import Row
+from promptcot.store import MANIFEST, read_manifest
 from promptcot.tokens import Example, encode_piece, encode_prompt, end_token, in_chat
 
 if TYPE_CHECKING:

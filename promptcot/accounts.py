@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -38,21 +38,29 @@ class Prices:
         return (prompts + completions) / MILLION
 
 
-def usage_figures(completions: Sequence[Completion], kept: int, prices: Prices) -> dict[str, Any]:
-    """Sums over the completions of requests that have one each.
+def usage_figures(completions: Iterable[Completion], kept: int, prices: Prices) -> dict[str, Any]:
+    """Sums over the completions of requests that have one each; they are gone through once.
 
     Args:
         completions: All that came, kept or not: all are paid.
         kept: How many of them are kept.
         prices: Of tokens.
     """
-    prompt_tokens = sum(completion.prompt_tokens for completion in completions)
-    lengths = [c.completion_tokens for c in completions if c.completion_tokens]
+    prompt_tokens, untold = 0, 0
+    lengths: list[int] = []
+    reasons: list[str] = []
+    for completion in completions:
+        prompt_tokens += completion.prompt_tokens
+        reasons.append(completion.finish_reason[:40] or UNTOLD)
+        if completion.completion_tokens:
+            lengths.append(completion.completion_tokens)
+        else:
+            untold += 1
     figures: dict[str, Any] = {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": sum(lengths),
-        "tokens_untold": len(completions) - len(lengths),
-        "finish_reasons": counted(c.finish_reason[:40] or UNTOLD for c in completions),
+        "tokens_untold": untold,
+        "finish_reasons": counted(reasons),
     }
     if lengths:
         figures["mean_tokens"] = fmean(lengths)

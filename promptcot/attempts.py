@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -51,41 +51,47 @@ class Attempt:
         return Attempt(completion, verdict, row["flaw"])
 
 
-def attempt_figures(asked: Sequence[Sequence[Attempt]]) -> dict[str, Any]:
-    """Counts and means over the attempts at each problem.
+def attempt_figures(asked: Iterable[Sequence[Attempt]]) -> dict[str, Any]:
+    """Counts and means over the attempts at each problem, which are gone through once.
 
     Every attempt is passed, failed, undecided or flawed, and ``attempts`` is their sum.
     """
-    every = [attempt for attempts in asked for attempt in attempts]
-    if not every:
+    flaws: Counter[str] = Counter()
+    failed = 0
+    lengths: list[int] = []
+    right_lengths: list[int] = []
+    rights: list[float] = []
+    distinct: list[float] = []
+    entropies: list[float] = []
+    for attempts in asked:
+        flaws.update(attempt.flaw for attempt in attempts if attempt.flaw)
+        failed += sum(attempt.failed for attempt in attempts)
+        lengths += map(_length, attempts)
+        passed = [attempt for attempt in attempts if attempt.passed]
+        right_lengths += map(_length, passed)
+        rights.append(len(passed) / len(attempts))
+        distinct.append(distinct_ngrams((a.completion.text for a in attempts), NGRAM))
+        entropies.append(entropy(Counter(a.verdict.answer for a in attempts)))
+    if not lengths:
         return {"problems_asked": 0, "attempts": 0}
-    flaws = Counter(attempt.flaw for attempt in every if attempt.flaw)
-    passed, failed = sum(a.passed for a in every), sum(a.failed for a in every)
-    counts = {
-        "problems_asked": len(asked),
-        "attempts": len(every),
-        "passed": passed,
+    return {
+        "problems_asked": len(rights),
+        "attempts": len(lengths),
+        "passed": len(right_lengths),
         "failed": failed,
         "flawed": flaws.total(),
-        "undecided": len(every) - passed - failed - flaws.total(),
+        "undecided": len(lengths) - len(right_lengths) - failed - flaws.total(),
         "flaws": dict(sorted(flaws.items())),
-    }
-    texts = [[attempt.completion.text for attempt in attempts] for attempts in asked]
-    rights = [sum(a.passed for a in attempts) / len(attempts) for attempts in asked]
-    return {
-        **counts,
-        "pass_rate": passed / len(every),
+        "pass_rate": len(right_lengths) / len(lengths),
         "mostly_solved": fmean(right > 1 / 2 for right in rights),
         "never_solved": fmean(right == 0 for right in rights),
-        f"distinct_{NGRAM}": fmean(distinct_ngrams(some, NGRAM) for some in texts),
-        "answer_entropy": fmean(entropy(Counter(a.verdict.answer for a in some)) for some in asked),
-        **_lengths(every),
+        f"distinct_{NGRAM}": fmean(distinct),
+        "answer_entropy": fmean(entropies),
+        "mean_tokens": fmean(lengths),
+        **({"mean_tokens_passed": fmean(right_lengths)} if right_lengths else {}),
     }
 
 
-def _lengths(attempts: Sequence[Attempt]) -> dict[str, float]:
-    """Mean tokens of all and of those that passed; words, where an engine tells no tokens."""
-    lengths = [len(a.completion.tokens or a.completion.text.split()) for a in attempts]
-    right = [length for length, a in zip(lengths, attempts, strict=True) if a.passed]
-    found = {"mean_tokens": fmean(lengths)}
-    return {**found, "mean_tokens_passed": fmean(right)} if right else found
+def _length(attempt: Attempt) -> int:
+    """Tokens of an attempt; words, where an engine tells no tokens."""
+    return len(attempt.completion.tokens or attempt.completion.text.split())

@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from promptcot.fingerprints import file_sha256
 from promptcot.locks import folder_lock
+from promptcot.stage_rows import Row, StageRows
 
 MANIFEST = "manifest.json"
 ROWS = "rows"
@@ -25,44 +26,24 @@ DROPPED = "dropped"
 SYNC_S = 1.0
 """Rows that a power cut may cost are at most this many seconds old; a killed process costs none."""
 
-Row = dict[str, Any]
-
 
 class Round:
     """One round being made. Use ``open_round``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: dict[str, IO[bytes]] = {}
-        self._keys: dict[str, dict[str, int]] = {}
-        self._rows: dict[str, list[Row]] = {}
+        self._stages: dict[str, StageRows] = {}
         self._synced = time.monotonic()
         self.figures: Row = {}
         """What else the manifest is to tell of the round: rates, means."""
 
-    def rows(self, stage: str) -> dict[str, Row]:
-        """Rows of a stage that are on disk, by key."""
-        self._open(stage)
-        return dict(zip(self._keys[stage], self._rows[stage], strict=True))
+    def rows(self, stage: str) -> Mapping[str, Row]:
+        """Rows of a stage by key, as they are on disk whenever one is asked for."""
+        return self._of(stage)
 
     def append(self, stage: str, key: str, row: Mapping[str, Any]) -> None:
         """Write one finished row; a key that is there already is left as it is."""
-        file = self._open(stage)
-        if key in self._keys[stage]:
-            return
-        whole = {"key": key, **row}
-        start = file.seek(0, os.SEEK_END)
-        try:
-            _write_all(file, json.dumps(whole, ensure_ascii=False).encode() + b"\n")
-        except OSError as error:
-            _cut(file, start)
-            raise OSError(
-                error.errno,
-                f"cannot write to {self.folder} ({error.strerror}): free some space and run the "
-                f"same command again; the {len(self._keys[stage])} rows before this one are safe",
-            ) from error
-        self._keys[stage][key] = len(self._keys[stage])
-        self._rows[stage].append(whole)
+        self._of(stage).append(key, row)
         if time.monotonic() - self._synced > SYNC_S:
             self.sync()
 
@@ -76,25 +57,20 @@ class Round:
 
     def sync(self) -> None:
         """Force what was written to the disk."""
-        for file in self._files.values():
-            os.fsync(file.fileno())
+        for rows in self._stages.values():
+            rows.sync()
         self._synced = time.monotonic()
 
     def close(self) -> None:
         """Close the files."""
-        for file in self._files.values():
-            file.close()
-        self._files = {}
+        for rows in self._stages.values():
+            rows.close()
+        self._stages = {}
 
-    def _open(self, stage: str) -> IO[bytes]:
-        if stage not in self._files:
-            path = self.folder / f"{stage}.jsonl"
-            file = open(path, "a+b", buffering=0)  # noqa: SIM115
-            rows = _recover(file, path)
-            self._files[stage] = file
-            self._rows[stage] = rows
-            self._keys[stage] = {row["key"]: number for number, row in enumerate(rows)}
-        return self._files[stage]
+    def _of(self, stage: str) -> StageRows:
+        if stage not in self._stages:
+            self._stages[stage] = StageRows(self.folder / f"{stage}.jsonl")
+        return self._stages[stage]
 
 
 @contextmanager
@@ -246,33 +222,6 @@ def _complete(making: Round, settings: Mapping[str, Any], started: float) -> Non
         "seconds": round(time.time() - started, 1),
     }
     write_json(making.folder / MANIFEST, manifest)
-
-
-def _write_all(file: IO[bytes], data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:  # an unbuffered write may take less than it was given, on a disk nearly full
-        rest = rest[file.write(rest) :]
-
-
-def _recover(file: IO[bytes], path: Path) -> list[Row]:
-    """Rows of a stream whose last line may have been cut off by a crash; the cut line goes."""
-    file.seek(0)
-    content = file.read()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        _cut(file, whole)
-    file.seek(whole)
-    try:
-        return [json.loads(line) for line in content[:whole].splitlines()]
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): delete the folder {path.parent} and run again"
-        ) from error
-
-
-def _cut(file: IO[bytes], size: int) -> None:
-    file.truncate(size)
-    file.seek(size)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -29,7 +29,8 @@ from promptcot.protocols import (
     SegmentLogprobs,
 )
 from promptcot.rewards import Reward, rationale_reward
-from promptcot.store import DROPPED, Round, Row
+from promptcot.stage_rows import Lazily, Row
+from promptcot.store import DROPPED, Round
 
 LONG_PROMPT = "prompt too long for the model's context"
 LONG_TARGET = "scored sequence too long for the model's context"
@@ -85,8 +86,10 @@ def complete(
     sampling: Sampling,
     *,
     keep: Keep = "text",
-) -> dict[str, list[Completion]]:
-    """The completions of each request by its key; those too long are dropped from the round.
+) -> Mapping[str, list[Completion]]:
+    """The completions of each request by its key, read anew whenever one is asked for.
+
+    Requests that are too long are dropped from the round.
 
     Token ids take about twice the room of the text, log-probabilities several times. Reasoning that
     a server sends apart is left out, and the log says so, unless the account is kept.
@@ -103,7 +106,7 @@ def complete(
             yield index, {"completions": [_row(c, keep) for c in completions]}
 
     rows = _ask(making, stage, engine, requests, sampling.max_tokens, answers)
-    return {key: [_completion(c) for c in row["completions"]] for key, row in rows.items()}
+    return Lazily(rows, lambda key: [_completion(c) for c in rows[key]["completions"]])
 
 
 def score(
@@ -141,7 +144,7 @@ def _ask(
     requests: Mapping[str, R],
     max_tokens: int,
     answers: Callable[[Sequence[R]], Iterator[tuple[int, Row]]],
-) -> dict[str, Row]:
+) -> Mapping[str, Row]:
     done = making.rows(stage).keys() | making.rows(DROPPED).keys()
     if not requests.keys() <= done:
         keys = _whole_groups(_fitting(making, engine(), requests, max_tokens), engine(), done)
@@ -153,7 +156,7 @@ def _ask(
                 making.append(stage, keys[index], row)
                 bar.update()
     rows = making.rows(stage)
-    return {key: rows[key] for key in requests if key in rows}
+    return Lazily((key for key in requests if key in rows), rows.__getitem__)
 
 
 def _fitting(

@@ -27,6 +27,7 @@ from promptcot.recipes.asking import complete, lazily, patience_s, seed_of
 from promptcot.recipes.making import seeds_fingerprint
 from promptcot.records import Outcome, Problem, Verdict
 from promptcot.solutions import SolutionFlaw, Thought, solution_flaw
+from promptcot.stage_rows import Lazily
 from promptcot.store import Round
 
 Objection = Callable[[Problem], str]
@@ -93,8 +94,11 @@ class Attempting:
                 asked[key] = problem
         return asked
 
-    def _attempts(self, making: Round) -> tuple[dict[str, Problem], dict[str, list[Attempt]]]:
+    def _attempts(self, making: Round) -> tuple[dict[str, Problem], Mapping[str, list[Attempt]]]:
         """The problems that were attempted and what became of it, by key.
+
+        Attempts are read anew whenever those of a problem are asked for: all of a round's, long
+        solutions with their token ids, are too much for memory.
 
         Raises:
             ValueError: There is no policy.
@@ -113,13 +117,12 @@ class Attempting:
                 written = complete(making, ROLLOUTS, engine, requests, self.sampling, keep="tokens")
             self._verify(making, verifier, problems, written)
         verdicts = making.rows(ATTEMPTS)
-        return problems, {
-            key: [
-                Attempt.from_row(row, completion)
-                for row, completion in zip(verdicts[key]["verdicts"], completions, strict=True)
-            ]
-            for key, completions in written.items()
-        }
+
+        def attempts_at(key: str) -> list[Attempt]:
+            judged = zip(verdicts[key]["verdicts"], written[key], strict=True)
+            return [Attempt.from_row(row, completion) for row, completion in judged]
+
+        return problems, Lazily(written, attempts_at)
 
     def _verify(
         self,
@@ -130,18 +133,18 @@ class Attempting:
     ) -> None:
         """Write a row of verdicts of each problem, as soon as it has all of them."""
         done = making.rows(ATTEMPTS)
-        left = {key: completions for key, completions in written.items() if key not in done}
+        left = [key for key in written if key not in done]
         if not left:
             return
         verdicts = verifier.verdicts(
             (problems[key], completion.text)
-            for key, completions in left.items()
-            for completion in completions
+            for key in left
+            for completion in written[key]
             if completion.finished
         )
         bar = tqdm(desc="verdicts", total=len(left), mininterval=patience_s(), unit="problem")
-        for key, completions in left.items():
-            attempts = list(self._judged(problems[key], completions, verdicts))
+        for key in left:
+            attempts = list(self._judged(problems[key], written[key], verdicts))
             row = {
                 "id": problems[key].id,
                 "reference": problems[key].reference,

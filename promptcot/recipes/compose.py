@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
@@ -112,7 +112,9 @@ def _annotation(drawn: Problem, found: Composition) -> Annotation:
     return Annotation(replace(drawn, statement=found.statement), found.rationale)
 
 
-def _numbered(sets: dict[str, Problem], written: dict[str, list[Completion]]) -> Iterator[Drawn]:
+def _numbered(
+    sets: Mapping[str, Problem], written: Mapping[str, list[Completion]]
+) -> Iterator[Drawn]:
     """Every completion with a key and a problem id of its own."""
     for key, completions in written.items():
         for number, completion in enumerate(completions, 1):

@@ -28,7 +28,8 @@ from promptcot.recipes.reuse import take_over
 from promptcot.records import Problem
 from promptcot.solutions import Thought
 from promptcot.split import statement_key
-from promptcot.store import ROWS, Round, Row
+from promptcot.stage_rows import Lazily, Row
+from promptcot.store import ROWS, Round
 from promptcot.traces import TraceFilter, passing_trace
 
 REPLIES = "replies"
@@ -145,7 +146,7 @@ class Distill:
             for number in range(self.sampling.n)
         }
 
-    def _ask(self, making: Round, samples: Mapping[str, Sample]) -> dict[str, Completion]:
+    def _ask(self, making: Round, samples: Mapping[str, Sample]) -> Mapping[str, Completion]:
         """One request for each, so that none is asked twice and each tells its own usage."""
         requests = {
             key: Request(
@@ -159,7 +160,7 @@ class Distill:
         one = replace(self.sampling, n=1)
         with lazily(self.engine, self.teacher) as engine:
             asked = complete(making, REPLIES, engine, requests, one, keep="account")
-        return {key: completions[0] for key, completions in asked.items()}
+        return Lazily(asked, lambda key: asked[key][0])
 
     def _traces(
         self, making: Round, samples: Mapping[str, Sample], replies: Mapping[str, Completion]
@@ -209,7 +210,7 @@ def _figures(making: Round, seeds: Seeds, replies: Mapping[str, Completion], pri
         "problems_without_trace": num_problems - solved,
         "traces_asked": len(replies),
         "traces_kept": len(rows),
-        **usage_figures(list(replies.values()), len(rows), prices),
+        **usage_figures(replies.values(), len(rows), prices),
         **({"mean_tokens_kept": fmean(lengths)} if lengths else {}),
         "formats": counted(row["reasoning_format"] for row in rows),
     }

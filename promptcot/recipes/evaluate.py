@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-from promptcot.attempts import Attempt, attempt_figures
+from promptcot.attempts import attempt_figures
 from promptcot.metrics import bootstrap_interval, pass_at_k
 from promptcot.protocols import Sampling
 from promptcot.recipes.attempting import Attempting
 from promptcot.store import ROWS, Round
+
+
+class Solved(NamedTuple):
+    """How many of the attempts at a problem passed."""
+
+    passed: int
+    attempts: int
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads a default by vars()
@@ -33,29 +40,28 @@ class Evaluate(Attempting):
 
     def make(self, making: Round) -> None:
         problems, attempted = self._attempts(making)
+        every: list[Solved] = []
+        by_level: dict[str, list[Solved]] = {}
         for key, attempts in attempted.items():
-            passed = sum(attempt.passed for attempt in attempts)
-            row = {**problems[key].to_row(), "passed": passed, "attempts": len(attempts)}
-            making.append(ROWS, key, row)
-        by_level: dict[str, list[Sequence[Attempt]]] = {}
-        for key, attempts in attempted.items():
-            by_level.setdefault(problems[key].level, []).append(attempts)
-        every = list(attempted.values())
+            solved = Solved(sum(attempt.passed for attempt in attempts), len(attempts))
+            making.append(ROWS, key, {**problems[key].to_row(), **solved._asdict()})
+            every.append(solved)
+            by_level.setdefault(problems[key].level, []).append(solved)
         making.figures = {
             **pass_figures(every, self.sampling.n),
             "by_level": {
                 level: pass_figures(some, self.sampling.n)
                 for level, some in sorted(by_level.items())
             },
-            **attempt_figures(every),
+            **attempt_figures(attempted.values()),
         }
 
 
-def pass_figures(attempted: Sequence[Sequence[Attempt]], n: int) -> dict[str, Any]:
+def pass_figures(solved: Sequence[Solved], n: int) -> dict[str, Any]:
     """pass@1 and, of several attempts, pass@n: means over problems and their intervals."""
     found: dict[str, Any] = {}
-    for k in sorted({1, n}) if attempted else ():
-        values = [pass_at_k(len(some), sum(a.passed for a in some), k) for some in attempted]
+    for k in sorted({1, n}) if solved else ():
+        values = [pass_at_k(attempts, passed, k) for passed, attempts in solved]
         low, high = bootstrap_interval(values)
         name = f"pass_at_{k}"
         found |= {name: fmean(values), f"{name}_low": low, f"{name}_high": high}

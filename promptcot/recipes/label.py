@@ -81,7 +81,9 @@ class LabelProblems:
                     making.drop(key, NO_TESTS, id=problem.id)
         making.figures = _figures(making, solved)
 
-    def _solve(self, making: Round, problems: Mapping[str, Problem]) -> dict[str, list[Completion]]:
+    def _solve(
+        self, making: Round, problems: Mapping[str, Problem]
+    ) -> Mapping[str, list[Completion]]:
         requests = {
             key: Request(self.format.solve_prompt(problem), seed_of(self.seed, key))
             for key, problem in problems.items()
@@ -120,8 +122,7 @@ def _figures(making: Round, solved: Mapping[str, Sequence[Completion]]) -> dict[
         "labelled": len(shares),
     }
     if solved:
-        solutions = [solution for each in solved.values() for solution in each]
-        figures["cut_off"] = fmean(not solution.finished for solution in solutions)
+        figures["cut_off"] = fmean(not s.finished for each in solved.values() for s in each)
     if shares:
         figures["mean_vote_share"] = fmean(shares)
         figures["unanimous"] = fmean(share == 1 for share in shares)

@@ -11,7 +11,8 @@ from promptcot.corpora import Seeds
 from promptcot.fingerprints import fingerprint
 from promptcot.protocols import ScoreRequest
 from promptcot.records import Problem
-from promptcot.store import ROWS, Round, Row, open_round, read_manifest
+from promptcot.stage_rows import Row
+from promptcot.store import ROWS, Round, open_round, read_manifest
 
 
 @runtime_checkable

@@ -23,7 +23,8 @@ from promptcot.selection import (
     objection_to_problem,
     preference_pairs,
 )
-from promptcot.store import DROPPED, ROWS, Round, Row, read_round
+from promptcot.stage_rows import Row
+from promptcot.store import DROPPED, ROWS, Round, read_round
 
 NUM_PROBES = 4
 SOLVED_BEFORE = "solved by all attempts of an earlier round"
@@ -135,7 +136,7 @@ class SelfPlay(Attempting):
         for key, attempts in attempted.items():
             self._keep_pairs(making, key, problems[key], attempts)
         making.figures = {
-            **attempt_figures(list(attempted.values())),
+            **attempt_figures(attempted.values()),
             "problems": len(self.problems()) + len(self.copies()),
             "problems_kept": len({row["problem_key"] for row in making.rows(ROWS).values()}),
             "temperature": self.sampling.temperature,
