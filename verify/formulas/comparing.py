@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from verify.formulas.matching import pair_off
+from verify.formulas.matching import pair_off, same_or_none
 from verify.formulas.naming import by_name, contradict, is_word, name_of
 from verify.formulas.quantities import are_same_line, same_formula
 from verify.formulas.relations import PAIR, are_one, assigned, interval_of, without_point
@@ -193,7 +193,7 @@ def _flat(items: Items) -> list[Shape]:
 def _distinct(parts: list[Shape]) -> list[Shape]:
     kept: list[Shape] = []
     for part in parts:
-        if not any(same(part, other) for other in kept):
+        if not any(same_or_none(part, other, same) for other in kept):
             kept.append(part)
     return kept
 

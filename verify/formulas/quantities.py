@@ -15,12 +15,31 @@ def same_formula(a: Formula, b: Shape) -> bool:
     """Whether an answer is a formula too, of the same value in the same unit."""
     if not isinstance(b, Formula) or _is_other_kind(a, b) or _is_other_kind(b, a):
         return False
+    if _are_reordered(a.node, b.node):
+        raise Ambiguous("capital letters in another order, a word or a product")
     a, b = _in_degrees(a), _in_degrees(b)
     left, right = _same_angle(a, b), _same_angle(b, a)
     if a.percent != b.percent:
         percent, plain = (left, right) if a.percent else (right, left)
         return are_equal(percent, plain) or are_equal(_hundredth(percent), plain)
     return _scaled_equal(left, a.unit, right, b.unit) or _same_family(left, right)
+
+
+def _are_reordered(a: Node, b: Node) -> bool:
+    """Whether two rows of capital letters differ in their order alone: HTH and HHT, AB and BA."""
+    left, right = _capitals(a), _capitals(b)
+    return left != right and sorted(left) == sorted(right)
+
+
+def _capitals(node: Node) -> str:
+    """The letters of a product of names, each one capital; empty for any other formula."""
+    if node[0] == "sym":
+        name = str(node[1])
+        return name if len(name) == 1 and name.isupper() else ""
+    if node[0] != "*":
+        return ""
+    first, last = _capitals(node[1]), _capitals(node[2])
+    return first + last if first and last else ""
 
 
 def _scaled_equal(left: Node, unit: str, right: Node, other: str) -> bool:

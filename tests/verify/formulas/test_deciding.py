@@ -70,6 +70,8 @@ EQUAL = {
         ("16,3,1,1", "w=16, d=3, a=1, b=1"),
         (r"7 \text{ and } -5", "-5,7"),
         (r"x_1=-2, x_2=3", "-2, 3"),
+        (r"\{HT, TH\}", r"\{TH, HT\}"),
+        ("HH, HT, TH", "HH, TH, HT"),
     ],
     "tuples": [
         (r"(1,\frac92)", "(1, 4.5)"),
@@ -181,6 +183,9 @@ def test_answers_that_differ_fail_in_both_directions(a, b):
         ("99999999!", "99999999!+1"),
         ("Kafelnikov served in the first game", "Becker"),
         (r"\int_0^1 x dx", r"\frac12"),
+        ("HTH", "HHT"),  # words, or products of names
+        ("BCA", "CAB"),
+        ("(HT, TH)", "(TH, HT)"),
         ("", "5"),
         ("1" * 601, "2"),
     ],
