@@ -103,16 +103,23 @@ def _words(a: Words, b: Shape) -> bool:
     if isinstance(b, Words) and b.text.startswith("choice "):
         a, b = b, a
     if a.text.startswith("choice "):
-        letter = a.text.removeprefix("choice ")
-        if isinstance(b, Formula):
-            return b.node == ("sym", letter) or (letter == "E" and b.node == ("e",))
-        return isinstance(b, Words) and b.text in {letter.lower(), a.text}
+        return _is_chosen(a, b)
     if isinstance(b, Formula) and b.node[0] == "sym" and a.text == str(b.node[1]).lower():
         raise Unknown("a word or a name")
     texts = [shape.text for shape in (a, b) if isinstance(shape, Words)]
     if all(len(text.split()) <= MAX_WORDS and not set("=<\\") & set(text) for text in texts):
         return False
     raise Unknown("an answer in prose")
+
+
+def _is_chosen(choice: Words, b: Shape) -> bool:
+    """Whether an answer is the letter of a choice, or what stands behind the letter."""
+    letter = choice.text.removeprefix("choice ")
+    if isinstance(b, Words) and (b.text == letter.lower() or b.text.startswith("choice ")):
+        return b.text in {letter.lower(), choice.text}
+    if isinstance(b, Formula) and b.node[0] in {"sym", "e"}:
+        return b.node == ("sym", letter) or (letter == "E" and b.node == ("e",))
+    return choice.value is not None and same(choice.value, b)
 
 
 def _based(a: Based, b: Shape) -> bool:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from verify.formulas.grammar import parse
 from verify.formulas.lexing import FUNCTIONS, GREEK
 from verify.formulas.notation import split_top
-from verify.formulas.shapes import Based, Clock, Formula, Items, Shape, Tuple, Words
+from verify.formulas.shapes import Based, Clock, Formula, Items, Read, Shape, Tuple, Words
 from verify.formulas.units import is_measure, scale_between, split_unit
 
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|rm)\s*\{([^{}]*)\}")
@@ -37,6 +37,8 @@ _CHOICE = re.compile(
     r"^\(([A-J])\)\s*[.:]?(?:\s+(?![-+*/^_=<>|!]|\\c[au]p|\\times|\\cdot)\S|\d+$).*$"
     r"|^([A-J])(?:\)|[.:](?=\s|\d+$))\s*[.:]?\s*\S.*$"
 )
+_LETTER = re.compile(r"\(?[A-J][).:]\s*[.:]?\s*")
+_NAMED_CHOICE = re.compile(r"(?:[Oo]ption|[Cc]hoice)\s+\(?([A-J])\)?")
 _NUMBERS = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen twenty"
@@ -128,10 +130,16 @@ def read_compound(text: str) -> Shape | None:
     return Formula(("num", int(found[1]) * scale + Fraction(found[3]), -1), found[4])
 
 
-def read_choice(text: str) -> Shape | None:
-    """A lettered choice with its text: (C) 12."""
-    found = _CHOICE.match(_TEXT.sub(r"\1", text).strip())
-    return None if found is None or "," in text else Words(f"choice {found[1] or found[2]}")
+def read_choice(text: str, read: Read) -> Shape | None:
+    """A lettered choice with its text, or called one: (C) 12, option C."""
+    said = " ".join(_TEXT.sub(r" \1 ", text).split())
+    if named := _NAMED_CHOICE.fullmatch(said):
+        return Words(f"choice {named[1]}")
+    text = _TEXT.sub(r"\1", text).strip()
+    found = _CHOICE.match(text)
+    if found is None or "," in text:
+        return None
+    return Words(f"choice {found[1] or found[2]}", read(_LETTER.sub("", text, count=1)))
 
 
 def _is_prose(text: str) -> bool:

@@ -27,6 +27,7 @@ _UNICODE = {
 _TRANSLATION = str.maketrans(_UNICODE)
 
 _REPLACED: Sequence[tuple[str, str]] = (
+    (r"\\(?:textbf|textit|textrm|textnormal|textsf|texttt|emph)(?=\s*\{)", r"\\text"),
     (r"(?<=\d)\s*(?:\{\s*,\s*\}|,\s*\\!)\s*(?=\d{3})", ""),
     (r"\\operatorname\*?\s*\{\s*([a-zA-Z]+)\s*\}", r"\\\1 "),
     (r"\\(?:left|right|mleft|mright|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?(?=\s|[^\s\w]|\w|$)", " "),

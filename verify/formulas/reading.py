@@ -117,7 +117,7 @@ _READERS: tuple[Reader, ...] = (
     _leaf(read_ratio),
     _leaf(read_minutes),
     _leaf(read_compound),
-    _leaf(read_choice),
+    read_choice,
     read_union,
     read_set,
     read_list,

@@ -106,7 +106,16 @@ EQUAL = {
         (r"\begin{pmatrix} -7 \\ 16 \end{pmatrix}", "(-7, 16)"),
     ],
     "bases": [("204_5", "204_{5}"), (r"11_2", "3_{10}")],
-    "choices": [("C", r"\textbf{(C) } 12"), ("B", r"\text{(B)}")],
+    "choices": [
+        ("C", r"\textbf{(C) } 12"),
+        ("B", r"\text{(B)}"),
+        ("C", r"\textbf{(C)}"),
+        ("C", r"(\textbf{C})"),
+        ("C", "Option C"),
+        ("C", r"\text{choice (C)}"),
+        ("12", r"\textbf{(C)}\ 12"),
+        (r"\frac12", "B. 0.5"),
+    ],
     "words": [(r"\text{Navin}", "navin"), (r"\text{infinitely many}", r"\infty")],
     "times": [("20:34:00", "20:34"), (r"08:34 \text{P.M.}", "20:34")],
 }
@@ -148,6 +157,7 @@ UNEQUAL = {
         ("b < a < d < c", "a < b < c < d"),
     ],
     "matrices": [(r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \end{pmatrix}")],
+    "choices": [("B", "Option C"), ("(D) 12", "(C) 12"), ("13", "(C) 12"), ("D", "(C) 12")],
     "bases": [("1010_2", "1010"), ("12_5", "12_6"), ("4343_6", "4393_6")],
     "words": [(r"\text{oddd}", "odd"), ("even", "5"), ("odd", "even"), ("no", "on")],
 }
