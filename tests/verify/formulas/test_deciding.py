@@ -63,6 +63,12 @@ EQUAL = {
         (r"120^\circ", r"\frac{2\pi}{3}"),
         (r"x = k\pi", r"n\pi"),
     ],
+    "conditions": [
+        (r"k\pi, k \in \mathbb Z", r"n\pi, n\in\mathbb{Z}"),
+        (r"k\pi \text{ for } k\in\mathbb{Z}", r"k\pi\ (k \in \mathbb{Z})"),
+        (r"k\pi, k ∈ ℤ", r"k\pi"),
+        (r"k\pi, k\in\mathbb{Z}^+", r"n\pi \text{ where } n\in\mathbb Z^+"),
+    ],
     "lists": [
         ("5,1", "1, 5"),
         (r"\{1,2,2\}", r"\{2,1\}"),
@@ -193,6 +199,8 @@ def test_answers_that_differ_fail_in_both_directions(a, b):
         ("99999999!", "99999999!+1"),
         ("Kafelnikov served in the first game", "Becker"),
         (r"\int_0^1 x dx", r"\frac12"),
+        (r"k\pi, k\in\mathbb{Z}^+", r"k\pi, k\in\mathbb{Z}"),
+        (r"k\pi \text{ for all } k\in\mathbb{N}", r"k\pi \text{ for all } k\in\mathbb{Z}"),
         ("HTH", "HHT"),  # words, or products of names
         ("BCA", "CAB"),
         ("(HT, TH)", "(TH, HT)"),
