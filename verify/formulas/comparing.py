@@ -176,6 +176,8 @@ def _collections(a: Shape, b: Shape) -> bool:
         if a.is_set or b.is_set:
             left, right = _distinct(left), _distinct(right)
         return pair_off(left, right, same)
+    if isinstance(a, Items) and a.is_set:
+        return pair_off(_distinct(_flat(a)), [b], same)
     return False
 
 
