@@ -6,6 +6,7 @@ Each reader returns None where the text is of another kind.
 from __future__ import annotations
 
 import re
+import unicodedata
 from fractions import Fraction
 
 from verify.formulas.grammar import parse
@@ -57,11 +58,21 @@ _EMPTY = frozenset(["no solution", "no solutions", "none", "empty set", "the emp
 
 
 def words(text: str) -> Words:
-    """The answer as words; beside commands, which make it a formula, every sign counts."""
+    """The answer as words; beside commands, which make it a formula, every sign counts.
+
+    Punctuation counts only where there is nothing else; symbols, such as arrows, always.
+    """
     said = _TEXT.sub(r" \1 ", text)
     if "\\" in said:
         return Words(" ".join(said.split()))
-    return Words(" ".join(re.sub(r"[^\w\s<>=/+^*|%-]", " ", said).lower().split()))
+    plain = "".join(" " if _is_punctuation(sign) else sign for sign in said)
+    return Words(" ".join(plain.lower().split()) or text)
+
+
+def _is_punctuation(sign: str) -> bool:
+    if sign in "<>=/+^*|%-_":
+        return False
+    return sign in "$`~" or unicodedata.category(sign)[0] in "PC"
 
 
 def read_synonym(text: str) -> Shape | None:

@@ -48,6 +48,7 @@ EQUAL = {
         (r"\frac{d!}{2k(d-k)!}", r"\frac{\binom{d}{k}(k-1)!}{2}"),
         (r"5\sqrt[3]{4}", r"5 \cdot 2^{2/3}"),
         (r"\lceil n/2 \rceil", r"\lfloor (n+1)/2 \rfloor"),
+        ("⌊2.5⌋", "2"),
         (r"i(2-i)", "1+2i"),
         (r"-14/2 \mod 5", "3"),
     ],
@@ -180,7 +181,17 @@ UNEQUAL = {
     "matrices": [(r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \end{pmatrix}")],
     "choices": [("B", "Option C"), ("(D) 12", "(C) 12"), ("13", "(C) 12"), ("D", "(C) 12")],
     "bases": [("1010_2", "1010"), ("12_5", "12_6"), ("4343_6", "4393_6")],
-    "words": [(r"\text{oddd}", "odd"), ("even", "5"), ("odd", "even"), ("no", "on")],
+    "words": [
+        (r"\text{oddd}", "odd"),
+        ("p∧q", "p∨q"),
+        ("△ABC", "∠ABC"),
+        ("A→B", "A↔B"),
+        ("♠", "♥"),
+        ("?", "!"),
+        ("even", "5"),
+        ("odd", "even"),
+        ("no", "on"),
+    ],
 }
 
 
