@@ -17,7 +17,8 @@ from verify.formulas.units import is_measure, scale_between, split_unit
 
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|rm)\s*\{([^{}]*)\}")
 _BASED = re.compile(
-    r"^([0-9A-Za-z.]*\d[0-9A-Z]*)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\d{1,2})\s*\}?\s*\}|(\d{1,2}))$"
+    r"^([0-9A-Za-z.]*\d[0-9A-Z]*)\s*_\s*"
+    r"(?:\{\s*(?:\\text\s*\{)?\s*(?:base\s*)?(?:\}\s*)?(\d{1,2})\s*\}?\s*\}|(\d{1,2}))$"
 )
 _COMPOUND = re.compile(
     r"^(\d{1,9}) ?([a-z]{1,12}),? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ?([a-z]{1,12})$"

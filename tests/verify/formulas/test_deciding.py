@@ -60,6 +60,7 @@ EQUAL = {
         (r"\sqrt{1/n}", r"1/\sqrt{n}"),
         (r"e^{i\pi}", "-1"),
         (r"\tan^2 y + 1", r"\sec^2(y)"),
+        (r"\cot^{-1} 2", r"\arctan \frac12"),
         (r"2 \arcsin \sqrt{a}", r"\arccos(1-2a)"),
         (r"\frac{d!}{2k(d-k)!}", r"\frac{\binom{d}{k}(k-1)!}{2}"),
         (r"5\sqrt[3]{4}", r"5 \cdot 2^{2/3}"),
@@ -134,7 +135,7 @@ EQUAL = {
         ),
         (r"\begin{pmatrix} -7 \\ 16 \end{pmatrix}", "(-7, 16)"),
     ],
-    "bases": [("204_5", "204_{5}"), (r"11_2", "3_{10}")],
+    "bases": [("204_5", "204_{5}"), ("12_5", r"12_{\text{base }5}"), (r"11_2", "3_{10}")],
     "choices": [
         ("C", r"\textbf{(C) } 12"),
         ("B", r"\text{(B)}"),
