@@ -11,7 +11,15 @@ from typing import Any
 from verify.formulas.matching import pair_off, same_or_none
 from verify.formulas.naming import by_name, contradict, is_word, name_of
 from verify.formulas.quantities import are_same_line, same_formula
-from verify.formulas.relations import PAIR, are_one, assigned, interval_of, without_point
+from verify.formulas.relations import (
+    PAIR,
+    are_one,
+    assigned,
+    interval_of,
+    is_of_inverse,
+    value_asked_for,
+    without_point,
+)
 from verify.formulas.shapes import (
     Ambiguous,
     Based,
@@ -129,8 +137,8 @@ def _based(a: Based, b: Shape) -> bool:
 
 def _relation(a: Relation, b: Shape) -> bool:
     if isinstance(b, Relation):
-        return are_one(a, b, same)
-    value = assigned(a, same)
+        return is_of_inverse(a) == is_of_inverse(b) and are_one(a, b, same)
+    value = assigned(a, same) or value_asked_for(a)
     return value is not None and same(value, b)
 
 
