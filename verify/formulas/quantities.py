@@ -15,6 +15,11 @@ def same_formula(a: Formula, b: Shape) -> bool:
     """Whether an answer is a formula too, of the same value in the same unit."""
     if not isinstance(b, Formula) or _is_other_kind(a, b) or _is_other_kind(b, a):
         return False
+    whole, other = _in_digits(a), _in_digits(b)
+    if (whole is not a) != (other is not b) and same_formula(whole, other):
+        return True
+    if whole is not a and other is not b:
+        return same_formula(whole, other)
     if _are_reordered(a.node, b.node):
         raise Ambiguous("capital letters in another order, a word or a product")
     a, b = _in_degrees(a), _in_degrees(b)
@@ -23,6 +28,17 @@ def same_formula(a: Formula, b: Shape) -> bool:
         percent, plain = (left, right) if a.percent else (right, left)
         return are_equal(percent, plain) or are_equal(_hundredth(percent), plain)
     return _scaled_equal(left, a.unit, right, b.unit) or _same_family(left, right)
+
+
+def _in_digits(shape: Formula) -> Formula:
+    """A number in millions and its like without that word; any other as it is."""
+    word, _, unit = shape.unit.partition(" ")
+    if word not in _POWERS:
+        return shape
+    return Formula(("*", shape.node, ("num", Fraction(10 ** _POWERS[word]), -1)), unit)
+
+
+_POWERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
 
 def _are_reordered(a: Node, b: Node) -> bool:
