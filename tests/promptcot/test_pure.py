@@ -98,12 +98,23 @@ def test_columns_are_found_by_their_usual_names(tmp_path):
         (['{"y": "a"}'], r"line 1: no statement of a problem, but the fields 'y'"),
         (['{"id": 1, "x": "a"}', '{"id": 1, "x": "b"}'], "line 2: the id '1' is that of .* line 1"),
         (['{"x": "a", "concepts": "k"}'], "line 1: the concepts are 'k'"),
+        (['{"x": "a \\ud800 b"}'], "line 1: the field 'x' has half of a surrogate pair"),
+        (['[{"x": "a"},', '{"x": "\\udc00"}]'], "row 2: the field 'x' has half of a surrogate"),
         ([], "has no rows to use"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, lines, message):
     with pytest.raises(ValueError, match=message):
         read_corpus(write(tmp_path / "a.jsonl", *lines))
+
+
+@pytest.mark.parametrize("before", ["", "\ufeff", "\n  ", "\ufeff\r\n"])
+@pytest.mark.parametrize(
+    "text", ['[{"x": "a"},\n {"x": "\\ud83d\\ude00"}]', '{"x": "a"}\r\n\r\n{"x": "😀"}']
+)
+def test_lists_and_lines_are_told_apart_whatever_stands_before(tmp_path, before, text):
+    seeds = read_corpus(write(tmp_path / "a.json", before + text))
+    assert [problem.statement for problem in seeds.problems] == ["a", "😀"]
 
 
 def test_exact_copies_without_id_are_left_out_and_counted(tmp_path, caplog):
