@@ -10,6 +10,9 @@ from verify.formulas.shapes import Ambiguous, Formula, Shape, Tuple
 from verify.formulas.trees import has_kind, names_of, renamed
 from verify.formulas.units import is_measure, scale_between
 
+LOG_OF_ONE = 3
+"""Parts of a call of the logarithm without a base."""
+
 
 def same_formula(a: Formula, b: Shape) -> bool:
     """Whether an answer is a formula too, of the same value in the same unit."""
@@ -27,7 +30,19 @@ def same_formula(a: Formula, b: Shape) -> bool:
     if a.percent != b.percent:
         percent, plain = (left, right) if a.percent else (right, left)
         return are_equal(percent, plain) or are_equal(_hundredth(percent), plain)
-    return _scaled_equal(left, a.unit, right, b.unit) or _same_family(left, right)
+    if _scaled_equal(left, a.unit, right, b.unit) or _same_family(left, right):
+        return True
+    tens = _to_base_ten(left), _to_base_ten(right)
+    if tens != (left, right) and _scaled_equal(tens[0], a.unit, tens[1], b.unit):
+        raise Ambiguous("a logarithm without its base")
+    return False
+
+
+def _to_base_ten(node: Node) -> Node:
+    """A formula whose logarithms without a base have the base 10, as in schools."""
+    parts = tuple(_to_base_ten(part) if isinstance(part, tuple) else part for part in node)
+    is_bare = parts[:2] == ("call", "log") and len(parts) == LOG_OF_ONE
+    return (*parts, ("num", Fraction(10), -1)) if is_bare else parts
 
 
 def _in_digits(shape: Formula) -> Formula:

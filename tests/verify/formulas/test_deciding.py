@@ -180,6 +180,8 @@ UNEQUAL = {
         (r"1-1/\mathrm{e}", r"1+1/\mathrm{e}"),
         ("(a+5)(b+2)", "(+5)(b+2)"),
         ("A", "a"),
+        (r"\ln 2", r"\log_{10} 2"),
+        (r"\log 2", r"\log 3"),
         (r"\mathrm{E}*2", "E"),
     ],
     "chains": [("5", "1=2=5"), ("5", "y=4=5")],
@@ -267,6 +269,8 @@ def test_answers_that_differ_fail_in_both_directions(a, b):
         (r"\int_0^1 x dx", r"\frac12"),
         (r"k\pi, k\in\mathbb{Z}^+", r"k\pi, k\in\mathbb{Z}"),
         (r"k\pi \text{ for all } k\in\mathbb{N}", r"k\pi \text{ for all } k\in\mathbb{Z}"),
+        (r"\log_{10} 2", r"\log 2"),  # of the base e, or 10
+        (r"\log 2", "0.3010"),
         ("HTH", "HHT"),  # words, or products of names
         ("BCA", "CAB"),
         ("(HT, TH)", "(TH, HT)"),
