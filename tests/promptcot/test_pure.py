@@ -121,6 +121,15 @@ def test_exact_copies_without_id_are_left_out_and_counted(tmp_path, caplog):
     seeds = read_corpus(write(tmp_path / "a.jsonl", '{"x": "a"}', '{"x": "a"}', '{"x": "b"}'))
     assert len(seeds.problems) == 2
     assert "1 exact copies" in caplog.text
+    assert "of them" not in caplog.text
+
+
+def test_copies_that_contradict_each_other_are_named(tmp_path, caplog):
+    rows = ['{"x": "a", "answer": "1"}', '{"x": "a", "answer": "2"}', '{"x": "a", "answer": "1"}']
+    seeds = read_corpus(write(tmp_path / "a.jsonl", *rows))
+    assert [problem.reference for problem in seeds.problems] == ["1"]
+    assert "1 of them have another reference" in caplog.text
+    assert "line 2)" in caplog.text
 
 
 def test_rows_of_one_problem_are_held_out_together_in_any_order():
