@@ -98,6 +98,7 @@ _REPLACED: Sequence[tuple[str, str]] = (
     (r"_\{\s*\}|\^\{\s*\}", ""),
     (r"\^\s*(\{[^{}]*\}|\w)\s*_\s*(\{[^{}]*\}|\w)", r"_\2^\1"),
     (r"^\s*\*\*([^*]+)\*\*\s*$", r"\1"),
+    (r"^\s*([-+]?\d+)e([-+]?\d{1,4})\s*$", r"\1E\2"),
     (r"(?<![\w)\]}])\*\*(?=\S)(?=[^*]*$)|`|\*\*$", " "),
 )
 _PATTERNS = [(re.compile(pattern), new) for pattern, new in _REPLACED]
