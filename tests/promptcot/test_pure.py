@@ -6,6 +6,7 @@ import math
 import pytest
 
 from promptcot.corpora import Corpus, read_corpus
+from promptcot.curation import CopyFilter, KnownStatements
 from promptcot.metrics import effective_samples, importance_bound, log_sum_exp
 from promptcot.overlap import longest_common_run, ngram_overlap
 from promptcot.parsing import Composition, Flaw, parse_composition, parse_concepts, parse_rationale
@@ -130,6 +131,24 @@ def test_copies_that_contradict_each_other_are_named(tmp_path, caplog):
     assert [problem.reference for problem in seeds.problems] == ["1"]
     assert "1 of them have another reference" in caplog.text
     assert "line 2)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_known"),
+    [
+        ("Find the digits of $2^{10}-1$", True),
+        (r"find THE digits of \( 2^{10} - 1 \)?", True),
+        ("Find the digits of 2^{10} + 1.", False),
+        ("Find the digits of 2^{1 0} - 1.", False),
+        ("Find the digits of 2^{1.0} - 1.", False),
+    ],
+)
+def test_a_short_statement_is_known_whatever_marks_stand_around_its_formulas(statement, is_known):
+    known = "Find the digits of 2^{10} - 1."
+    assert KnownStatements([known]).has(statement) is is_known
+    copies = CopyFilter([])
+    assert copies.reason_to_drop(known) is None
+    assert (copies.reason_to_drop(statement) is not None) is is_known
 
 
 def test_rows_of_one_problem_are_held_out_together_in_any_order():
