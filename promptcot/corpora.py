@@ -77,13 +77,13 @@ def read_corpus(corpus: Corpus) -> Seeds:
     problems: list[Problem] = []
     rationales: dict[str, str] = {}
     places: dict[str, str] = {}
-    copies: list[str] = []
+    copies: list[tuple[str, Problem]] = []
     for place, row in read_rows(corpus):
         problem, rationale, named = parse_row(
             row, place, corpus.columns, corpus.domain, corpus.level
         )
         if problem.id in places and not named:
-            copies.append(problem.id)
+            copies.append((place, problem))
             continue
         if problem.id in places:
             raise ValueError(
@@ -96,9 +96,21 @@ def read_corpus(corpus: Corpus) -> Seeds:
             rationales[problem.id] = rationale
     if not problems:
         raise ValueError(f"the corpus {corpus.path} has no rows to use: check the file and `only`")
+    _tell_copies(corpus.path, copies, {problem.id: problem for problem in problems})
+    return Seeds(problems, rationales, tuple(problem.id for _, problem in copies))
+
+
+def _tell_copies(path: str, copies: list[tuple[str, Problem]], kept: dict[str, Problem]) -> None:
+    """Log how many rows are copies, and those that are but for what no id is made of."""
     if copies:
-        log.warning("%s: %d exact copies of other rows were left out", corpus.path, len(copies))
-    return Seeds(problems, rationales, tuple(copies))
+        log.warning("%s: %d exact copies of other rows were left out", path, len(copies))
+    if other := [place for place, problem in copies if problem != kept[problem.id]]:
+        log.warning(
+            "%d of them have another reference, level or domain than the row that was kept (%s): "
+            "correct them, or give every row an id of its own",
+            len(other),
+            ", ".join(other[:3]),
+        )
 
 
 def read_rows(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:

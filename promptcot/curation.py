@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable
 
 from promptcot.overlap import ngrams, words
-from promptcot.split import statement_key
 
 NGRAM = 13
 """Words in a row that make a new problem a copy (the paper's decontamination length)."""
+_MARKS = re.compile(
+    r"(?<!\d)\s+|\s+(?!\d)|\$|\\[()\[\],;:!]|\\(?:left|right)(?![a-z])|[.,;:?](?!\d)"
+)
+"""What two spellings of one statement differ in: spaces, delimiters of formulas, punctuation."""
+
+
+def spelling(statement: str) -> str:
+    """Equal for statements that differ in case, white space and marks around formulas alone."""
+    return _MARKS.sub("", unicodedata.normalize("NFC", statement).casefold())
 
 
 class KnownStatements:
@@ -17,12 +27,12 @@ class KnownStatements:
     def __init__(self, statements: Iterable[str]) -> None:
         statements = list(statements)
         self._grams = {gram for known in statements for gram in ngrams(words(known), NGRAM)}
-        self._keys = {statement_key(known) for known in statements}
+        self._keys = {spelling(known) for known in statements}
 
     def has(self, statement: str) -> bool:
-        """Whether it repeats one, letter case and white space aside."""
+        """Whether it repeats one, case, white space and marks around formulas aside."""
         shared = not self._grams.isdisjoint(ngrams(words(statement), NGRAM))
-        return shared or statement_key(statement) in self._keys
+        return shared or spelling(statement) in self._keys
 
 
 class CopyFilter:
@@ -40,7 +50,7 @@ class CopyFilter:
         """Why the statement is a copy; None, and it is remembered, where it is not."""
         if self._seeds.has(statement):
             return "copies a seed problem"
-        key = statement_key(statement)
+        key = spelling(statement)
         if key in self._seen:
             return "copies another new problem"
         self._seen.add(key)

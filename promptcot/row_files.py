@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from promptcot.jsonl import parse_line
 from promptcot.store import MANIFEST, ROWS, check_round_file
+
+HEAD = 4096
+"""Bytes in which the first sign of a file stands."""
+_HALF = re.compile("[\ud800-\udfff]")
+_MAYBE_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
 def read_json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -17,21 +24,25 @@ def read_json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: A line is not a whole JSON object; the file and the line are named. Or the file
-            belongs to a round and was changed, or the path is a round's folder.
+            belongs to a round and was changed, or the path is a round's folder. Or a text has half
+            of a surrogate pair.
     """
     refuse_round(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: check the path")
     check_round_file(path)
     with open(path, "rb") as file:
-        if file.read(1) == b"[":
+        if file.read(HEAD).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
             yield from _json_list(path)
             return
         file.seek(0)
         for number, line in enumerate(file, 1):
-            if line.strip():
+            if line.removeprefix(codecs.BOM_UTF8).strip():
                 place = f"{path} line {number}"
-                yield place, _mapping(parse_line(line, place), place)
+                row = _mapping(parse_line(line, place), place)
+                if _MAYBE_HALF.search(line):
+                    _refuse_halves(row, place)
+                yield place, row
 
 
 def refuse_round(path: Path) -> None:
@@ -50,10 +61,23 @@ def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     except ValueError as error:
         raise ValueError(f"{path}: not a whole JSON list ({error}): is it cut off?") from None
     for number, row in enumerate(rows, 1):
-        yield f"{path} row {number}", _mapping(row, f"{path} row {number}")
+        place = f"{path} row {number}"
+        found = _mapping(row, place)
+        _refuse_halves(found, place)
+        yield place, found
 
 
 def _mapping(row: object, place: str) -> Mapping[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"{place}: {str(row)[:60]!r} is not a JSON object with named fields")
     return row
+
+
+def _refuse_halves(row: Mapping[str, Any], place: str) -> None:
+    """Refuse texts with half of a surrogate pair, which no tokenizer and no file takes."""
+    for name, value in row.items():
+        if isinstance(value, str) and _HALF.search(value):
+            raise ValueError(
+                f"{place}: the field {name!r} has half of a surrogate pair, which is no character: "
+                "mend or delete the row"
+            )

@@ -157,10 +157,10 @@ def decided(pool: WorkerPool, pairs: Iterable[Pair]) -> Iterator[tuple[int, Deci
 
 
 def reference_answer(reference: str | None) -> str | None:
-    """The answer in a reference: what it boxes, else all of it."""
+    """The answer in a reference: what it boxes, or has behind its last ####, else all of it."""
     if reference is None or not reference.strip():
         return None
-    return extract(reference, ("boxed",)).answer or reference
+    return extract(reference, ("boxed",)).answer or reference.rpartition("#### ")[2] or reference
 
 
 def _short(text: str | None) -> str:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from promptcot.records import Outcome
+from verify.formulas.deciding import decide_quickly
 from verify.formulas.notation import MAX_ANSWER, unify
 from verify.formulas.reading import read
 from verify.formulas.shapes import Words, has_words
@@ -49,13 +51,20 @@ def extract(text: str, forms: Sequence[str] = FORMS) -> Extraction:
     _, thought, said = text.rpartition("</think>")
     if not thought and "<think>" in text:
         return Extraction(None, "the text ends within its thoughts")
-    said = re.sub(r"<\|[a-z_]{1,20}\|>[a-z]{0,10}", "", said[-MAX_TEXT:]).lstrip()
+    said = re.sub(r"<\|[a-z_]{1,20}\|>[a-z]{0,10}", "", _marked(said[-MAX_TEXT:])).lstrip()
     said = said.rstrip(" ") if said.strip() else ""
     for form in forms:
         found = _FINDERS[form](said)
         if found is not None:
             return found
     return Extraction(None, "no answer in any of the forms " + ", ".join(forms))
+
+
+def _marked(text: str) -> str:
+    """What stands between the last <answer> and its end; the whole text where nothing does."""
+    before, closed, _ = text.rpartition("</answer>")
+    _, opened, inner = before.rpartition("<answer>")
+    return inner.strip() if closed and opened and inner.strip() else text
 
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
@@ -83,10 +92,20 @@ def _boxed(text: str) -> Extraction | None:
         answer += r"\%"
     answers = [answer]
     for (_, before, earlier), (start, _, _) in zip(boxes[-2::-1], boxes[:0:-1], strict=False):
-        if earlier == answers[-1] or start < before or not _GLUE.fullmatch(text[before:start]):
+        if (
+            _is_repeated(earlier, answers[-1])
+            or start < before
+            or not _GLUE.fullmatch(text[before:start])
+        ):
             break
         answers.append(earlier)
     return Extraction(",".join(answers[::-1]), "boxed")
+
+
+def _is_repeated(earlier: str, answer: str) -> bool:
+    """Whether a box says what the next one says, in the same spelling or as the same number."""
+    decision = decide_quickly(earlier, answer)
+    return decision is not None and decision.outcome is Outcome.PASS
 
 
 def _balanced_end(text: str, start: int) -> int:
@@ -114,7 +133,13 @@ _CONCLUDED = re.compile(
     r"(?:\b(?:therefore|thus|hence)\b|answer:)[^.\n=]{0,200}?(?:\bis\b|\bare\b|=|\bequals\b|\b(?=-?\$?\d))",
     re.IGNORECASE,
 )
-_FORMS_STATED = ((_FINAL, MAX_TAIL), (_STATED, MAX_REPLY), (_CONCLUDED, MAX_REPLY // 2))
+_NUMBERED = re.compile(r"^####[ \t]*(?=-?\\?\$?\d[\d.,/]*[ \t]*$)", re.MULTILINE)
+_FORMS_STATED = (
+    (_FINAL, MAX_TAIL),
+    (_STATED, MAX_REPLY),
+    (_NUMBERED, MAX_REPLY),
+    (_CONCLUDED, MAX_REPLY // 2),
+)
 """What states an answer, and how many characters before the end it still counts: a "so the answer
 is 5" in the middle of a long thought may be taken back in what was cut off."""
 _FORMULA_AHEAD = re.compile(

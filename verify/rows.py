@@ -27,6 +27,8 @@ from verify.judging import Ruling
 from verify.program_worker import MAX_DIGITS
 from verify.submissions import Submission
 
+BEGINNING = b'{"id": "'
+"""Of every verdict's line."""
 Key = tuple[str, str]
 """Id of a row and hash of its line: a verdict belongs to both."""
 
@@ -63,6 +65,8 @@ def verify_rows(
     """
     if not input.is_file():
         raise FileNotFoundError(f"there is no file {input}: check the path")
+    if output.exists() and output.samefile(input):
+        raise ValueError(f"{output} is the input, and would be the output: name another output")
     sys.set_int_max_str_digits(MAX_DIGITS)
     wanted = Counter(row.key for row in _rows(input))
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +163,8 @@ def _checked(line: bytes, place: str, folder: Path) -> Row:
     domain = row.get("domain", Domain.CODE if "program" in row else None)
     if domain not in list(Domain):
         raise ValueError(f"{place}: the domain is {domain!r}, but it can be 'math' or 'code'")
-    key = str(name), hashlib.sha256(line.strip()).hexdigest()[:16]
+    said = str(name).encode(errors="replace").decode()  # as the verdict's line will have it
+    key = said, hashlib.sha256(line.strip()).hexdigest()[:16]
     if domain == Domain.CODE:
         try:
             return Row(key, Submission.from_row(row, folder))
@@ -189,17 +194,25 @@ def _recover(file: IO[bytes], path: Path) -> tuple[Counter[str], Counter[Key]]:
     done: Counter[Key] = Counter()
     whole = 0
     for number, line in enumerate(file, 1):
-        if not line.endswith(b"\n"):
+        if not line.endswith(b"\n") and _is_cut_off(line):
             break
         try:
             verdict = json.loads(line)
             counts[verdict["outcome"]] += 1
             done[verdict["id"], verdict["row"]] += 1
         except (ValueError, TypeError, KeyError):
-            raise ValueError(
-                f"{path} line {number} is no verdict: name another output, or delete the file"
-            ) from None
+            raise ValueError(f"{path} line {number} is no verdict: name another output") from None
         whole += len(line)
     file.truncate(whole)
     file.seek(0, os.SEEK_END)
     return counts, done
+
+
+def _is_cut_off(line: bytes) -> bool:
+    """Whether a last line is the beginning of a verdict, not something else that has no end."""
+    if not (line.startswith(BEGINNING) or BEGINNING.startswith(line)):
+        return False
+    try:
+        return "outcome" in json.loads(line)
+    except ValueError:
+        return True

@@ -113,8 +113,8 @@ def _election(groups: Sequence[Group], num_ballots: int, quorum: float, margin: 
     second = groups[1].votes if len(groups) > 1 else 0
     if first == second:
         return Election.TIE
-    if first < quorum * num_ballots:
+    if first / num_ballots < quorum:  # 7 / 25 is 0.28, but 0.28 * 25 is more than 7
         return Election.NO_QUORUM
-    if first - second < margin * sum(group.votes for group in groups):
+    if (first - second) / sum(group.votes for group in groups) < margin:
         return Election.NO_MARGIN
     return Election.ELECTED

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from promptcot.corpora import Corpus, read_corpus
+from promptcot.curation import CopyFilter, KnownStatements
 from promptcot.metrics import effective_samples, importance_bound, log_sum_exp
 from promptcot.overlap import longest_common_run, ngram_overlap
 from promptcot.parsing import Composition, Flaw, parse_composition, parse_concepts, parse_rationale
@@ -98,6 +99,8 @@ def test_columns_are_found_by_their_usual_names(tmp_path):
         (['{"y": "a"}'], r"line 1: no statement of a problem, but the fields 'y'"),
         (['{"id": 1, "x": "a"}', '{"id": 1, "x": "b"}'], "line 2: the id '1' is that of .* line 1"),
         (['{"x": "a", "concepts": "k"}'], "line 1: the concepts are 'k'"),
+        (['{"x": "a \\ud800 b"}'], "line 1: the field 'x' has half of a surrogate pair"),
+        (['[{"x": "a"},', '{"x": "\\udc00"}]'], "row 2: the field 'x' has half of a surrogate"),
         ([], "has no rows to use"),
     ],
 )
@@ -106,10 +109,46 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, lines, message):
         read_corpus(write(tmp_path / "a.jsonl", *lines))
 
 
+@pytest.mark.parametrize("before", ["", "\ufeff", "\n  ", "\ufeff\r\n"])
+@pytest.mark.parametrize(
+    "text", ['[{"x": "a"},\n {"x": "\\ud83d\\ude00"}]', '{"x": "a"}\r\n\r\n{"x": "😀"}']
+)
+def test_lists_and_lines_are_told_apart_whatever_stands_before(tmp_path, before, text):
+    seeds = read_corpus(write(tmp_path / "a.json", before + text))
+    assert [problem.statement for problem in seeds.problems] == ["a", "😀"]
+
+
 def test_exact_copies_without_id_are_left_out_and_counted(tmp_path, caplog):
     seeds = read_corpus(write(tmp_path / "a.jsonl", '{"x": "a"}', '{"x": "a"}', '{"x": "b"}'))
     assert len(seeds.problems) == 2
     assert "1 exact copies" in caplog.text
+    assert "of them" not in caplog.text
+
+
+def test_copies_that_contradict_each_other_are_named(tmp_path, caplog):
+    rows = ['{"x": "a", "answer": "1"}', '{"x": "a", "answer": "2"}', '{"x": "a", "answer": "1"}']
+    seeds = read_corpus(write(tmp_path / "a.jsonl", *rows))
+    assert [problem.reference for problem in seeds.problems] == ["1"]
+    assert "1 of them have another reference" in caplog.text
+    assert "line 2)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_known"),
+    [
+        ("Find the digits of $2^{10}-1$", True),
+        (r"find THE digits of \( 2^{10} - 1 \)?", True),
+        ("Find the digits of 2^{10} + 1.", False),
+        ("Find the digits of 2^{1 0} - 1.", False),
+        ("Find the digits of 2^{1.0} - 1.", False),
+    ],
+)
+def test_a_short_statement_is_known_whatever_marks_stand_around_its_formulas(statement, is_known):
+    known = "Find the digits of 2^{10} - 1."
+    assert KnownStatements([known]).has(statement) is is_known
+    copies = CopyFilter([])
+    assert copies.reason_to_drop(known) is None
+    assert (copies.reason_to_drop(statement) is not None) is is_known
 
 
 def test_rows_of_one_problem_are_held_out_together_in_any_order():

@@ -17,6 +17,7 @@ FENCE = "```"
         (f"{FENCE}\na\n{FENCE}", "python", "a\n"),
         (f"{FENCE}cpp\na\n{FENCE}\n{FENCE}python\nb\n{FENCE}", "cpp", "a\n"),
         (f"<think>{FENCE}python\na\n{FENCE}</think>\n{FENCE}python\nb\n{FENCE}", "python", "b\n"),
+        (f"{FENCE}f{FENCE} is it:\n{FENCE}python\na\n{FENCE}\n", "python", "a\n"),
         (f"~~~Python\na = '{FENCE}'\n~~~", "python", f"a = '{FENCE}'\n"),
     ],
 )

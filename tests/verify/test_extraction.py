@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from verify.answers import reference_answer
 from verify.extraction import extract
 
 LONG = "We look at the next case and find a number that is too large. " * 20
@@ -19,6 +20,12 @@ LONG = "We look at the next case and find a number that is too large. " * 20
         (r"\boxed{3} \text{ and } \boxed{4}", "3,4", "boxed"),
         (r"\boxed{3} is wrong, it is \boxed{4}", "4", "boxed"),
         (r"<think>\boxed{1}</think> It is \boxed{2}", "2", "boxed"),
+        ("$\\boxed{\\dfrac{1}{2}}$\n\n$\\boxed{\\frac{1}{2}}$", r"\frac{1}{2}", "boxed"),
+        ("\\boxed{72}\n\n\\boxed{72.0}", "72.0", "boxed"),
+        (r"<think>\boxed{1}</think><answer>72</answer>", "72", "bare"),
+        (r"So \boxed{1}. <answer>It is \boxed{2}</answer>", "2", "boxed"),
+        ("48 + 24 = 72\n#### 72", "72", "stated"),
+        ("#### 3. Solve it\nSo $x=5$", "x=5", "closing"),
         (LONG + "The final answer is $12$. I hope it is correct.", "12", "stated"),
         (LONG + "The answer is 2/3.", "2/3", "stated"),
         (LONG + "**Answer:** 17\n", "17", "stated"),
@@ -68,3 +75,11 @@ def test_ten_megabytes_take_no_time(unit):
     extract(unit * (10_000_000 // len(unit)))
     extract(r"\boxed{" + unit * (10_000_000 // len(unit)) + "}")
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [("48 + 24 = 72\n#### 72", "72"), (r"so \boxed{3}", "3"), ("x + 1", "x + 1"), (" ", None)],
+)
+def test_the_answer_in_a_reference(reference, answer):
+    assert reference_answer(reference) == answer

@@ -176,3 +176,29 @@ def test_surrogates_and_null_bytes_do_not_stop_the_command(tmp_path):
     ended = verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     assert ended.returncode == 0, ended.stderr
     assert len(rows(tmp_path / "out.jsonl")) == 2
+
+
+def test_a_file_that_holds_no_verdicts_is_never_cut(tmp_path):
+    source, notes = tmp_path / "in.jsonl", tmp_path / "notes.json"
+    row = json.dumps(math("a", "5", "5"))  # without a line's end, as a cut verdict has none
+    for path, text, output, said in [
+        (source, row, source, "is the input, and would be the output"),
+        (notes, '{"precious": 1}', notes, "line 1 is no verdict"),
+        (notes, row, notes, "line 1 is no verdict"),
+    ]:
+        source.write_text(row)
+        path.write_text(text)
+        ended = verify(source, output)
+        assert (ended.returncode, said in ended.stderr) == (2, True), ended.stderr
+        assert path.read_text() == text
+
+
+def test_a_verdict_cut_anywhere_is_made_again(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", [math("a\ud800", "5", "5")])
+    output = tmp_path / "out.jsonl"
+    assert verify(tmp_path / "in.jsonl", output).returncode == 0
+    whole = output.read_bytes()
+    for end in (0, 1, 5, 20, len(whole) - 1, len(whole)):
+        output.write_bytes(whole[:end])
+        assert verify(tmp_path / "in.jsonl", output).returncode == 0
+        assert [row["outcome"] for row in rows(output)] == ["pass"]

@@ -50,6 +50,9 @@ def test_cut_off_and_unparsed_completions_do_not_vote():
         # a lead of one vote of five is 0.2
         (boxed("1", "1", "1", "2", "2"), 0, 0.3, Election.NO_MARGIN),
         (boxed("1", "1", "1", "2", "2"), 0, 0.2, Election.ELECTED),
+        # 7 of 25 are 0.28, and 16 less 9 too, though 0.28 * 25 is more than 7 in floating point
+        ([*boxed(*"1" * 7), *[Ballot("", finished=False)] * 18], 0.28, 0, Election.ELECTED),
+        (boxed(*"1" * 16, *"2" * 9), 0, 0.28, Election.ELECTED),
     ],
 )
 def test_quorum_margin_and_ties(ballots, quorum, margin, election):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from verify.formulas.lexing import FUNCTIONS, GREEK, OPERATORS, Node, NotAFormula, number
+from verify.formulas.lexing import CIRCULAR, FUNCTIONS, GREEK, OPERATORS, Node, NotAFormula, number
 
 if TYPE_CHECKING:
     from verify.formulas.grammar import Parser
 
 _INTEGRALS = frozenset(["int", "iint", "oint"])
 _DIFFERENTIAL = ("sym", "d")
-_INVERTED = frozenset(["sin", "cos", "tan"])
+_INVERTED = frozenset(CIRCULAR)
 
 
 def command(parser: Parser, name: str) -> Node:

@@ -8,10 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from verify.formulas.matching import pair_off
+from verify.formulas.matching import pair_off, same_or_none
 from verify.formulas.naming import by_name, contradict, is_word, name_of
 from verify.formulas.quantities import are_same_line, same_formula
-from verify.formulas.relations import PAIR, are_one, assigned, interval_of, without_point
+from verify.formulas.relations import (
+    PAIR,
+    are_one,
+    assigned,
+    interval_of,
+    is_of_inverse,
+    value_asked_for,
+    without_point,
+)
 from verify.formulas.shapes import (
     Ambiguous,
     Based,
@@ -103,16 +111,23 @@ def _words(a: Words, b: Shape) -> bool:
     if isinstance(b, Words) and b.text.startswith("choice "):
         a, b = b, a
     if a.text.startswith("choice "):
-        letter = a.text.removeprefix("choice ")
-        if isinstance(b, Formula):
-            return b.node == ("sym", letter) or (letter == "E" and b.node == ("e",))
-        return isinstance(b, Words) and b.text in {letter.lower(), a.text}
+        return _is_chosen(a, b)
     if isinstance(b, Formula) and b.node[0] == "sym" and a.text == str(b.node[1]).lower():
         raise Unknown("a word or a name")
     texts = [shape.text for shape in (a, b) if isinstance(shape, Words)]
     if all(len(text.split()) <= MAX_WORDS and not set("=<\\") & set(text) for text in texts):
         return False
     raise Unknown("an answer in prose")
+
+
+def _is_chosen(choice: Words, b: Shape) -> bool:
+    """Whether an answer is the letter of a choice, or what stands behind the letter."""
+    letter = choice.text.removeprefix("choice ")
+    if isinstance(b, Words) and (b.text == letter.lower() or b.text.startswith("choice ")):
+        return b.text in {letter.lower(), choice.text}
+    if isinstance(b, Formula) and b.node[0] in {"sym", "e"}:
+        return b.node == ("sym", letter) or (letter == "E" and b.node == ("e",))
+    return choice.value is not None and same(choice.value, b)
 
 
 def _based(a: Based, b: Shape) -> bool:
@@ -122,8 +137,8 @@ def _based(a: Based, b: Shape) -> bool:
 
 def _relation(a: Relation, b: Shape) -> bool:
     if isinstance(b, Relation):
-        return are_one(a, b, same)
-    value = assigned(a, same)
+        return is_of_inverse(a) == is_of_inverse(b) and are_one(a, b, same)
+    value = assigned(a, same) or value_asked_for(a)
     return value is not None and same(value, b)
 
 
@@ -169,6 +184,8 @@ def _collections(a: Shape, b: Shape) -> bool:
         if a.is_set or b.is_set:
             left, right = _distinct(left), _distinct(right)
         return pair_off(left, right, same)
+    if isinstance(a, Items) and a.is_set:
+        return pair_off(_distinct(_flat(a)), [b], same)
     return False
 
 
@@ -193,7 +210,7 @@ def _flat(items: Items) -> list[Shape]:
 def _distinct(parts: list[Shape]) -> list[Shape]:
     kept: list[Shape] = []
     for part in parts:
-        if not any(same(part, other) for other in kept):
+        if not any(same_or_none(part, other, same) for other in kept):
             kept.append(part)
     return kept
 

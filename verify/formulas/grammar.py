@@ -16,6 +16,7 @@ _CLOSERS = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", "|": "|", r"\lfloor": r"
             r"\lceil": r"\rceil", r"\|": r"\|", r"\lbrace": r"\rbrace"}  # fmt: skip
 _TIMES = frozenset(["*", r"\cdot", r"\times", r"\ast"])
 _OVER = frozenset(["/", r"\div", ":"])
+_INVERSE = ["^", "{", "-", "1", "}", "("]
 _MOD = frozenset([r"\mod", r"\bmod", r"\pmod"])
 
 
@@ -189,6 +190,9 @@ class Parser(Cursor):
             return node
         if letter in "fghFGPQ" and self.peek() == "(":
             return self.unknown_function(letter)
+        if letter in "fghFGPQ" and self.tokens[self.place : self.place + 6] == _INVERSE:
+            self.place += 5
+            return self.unknown_function(letter + "^{-1}")
         return ("sym", letter + self.subscript())
 
     def unknown_function(self, letter: str) -> Node:

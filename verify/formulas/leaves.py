@@ -6,17 +6,19 @@ Each reader returns None where the text is of another kind.
 from __future__ import annotations
 
 import re
+import unicodedata
 from fractions import Fraction
 
 from verify.formulas.grammar import parse
 from verify.formulas.lexing import FUNCTIONS, GREEK
 from verify.formulas.notation import split_top
-from verify.formulas.shapes import Based, Clock, Formula, Items, Shape, Tuple, Words
+from verify.formulas.shapes import Based, Clock, Formula, Items, Read, Shape, Tuple, Words
 from verify.formulas.units import is_measure, scale_between, split_unit
 
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|rm)\s*\{([^{}]*)\}")
 _BASED = re.compile(
-    r"^([0-9A-Za-z.]*\d[0-9A-Z]*)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\d{1,2})\s*\}?\s*\}|(\d{1,2}))$"
+    r"^([0-9A-Za-z.]*\d[0-9A-Z]*)\s*_\s*"
+    r"(?:\{\s*(?:\\text\s*\{)?\s*(?:base\s*)?(?:\}\s*)?(\d{1,2})\s*\}?\s*\}|(\d{1,2}))$"
 )
 _COMPOUND = re.compile(
     r"^(\d{1,9}) ?([a-z]{1,12}),? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ?([a-z]{1,12})$"
@@ -37,6 +39,8 @@ _CHOICE = re.compile(
     r"^\(([A-J])\)\s*[.:]?(?:\s+(?![-+*/^_=<>|!]|\\c[au]p|\\times|\\cdot)\S|\d+$).*$"
     r"|^([A-J])(?:\)|[.:](?=\s|\d+$))\s*[.:]?\s*\S.*$"
 )
+_LETTER = re.compile(r"\(?[A-J][).:]\s*[.:]?\s*")
+_NAMED_CHOICE = re.compile(r"(?:[Oo]ption|[Cc]hoice)\s+\(?([A-J])\)?")
 _NUMBERS = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen twenty"
@@ -55,11 +59,21 @@ _EMPTY = frozenset(["no solution", "no solutions", "none", "empty set", "the emp
 
 
 def words(text: str) -> Words:
-    """The answer as words; beside commands, which make it a formula, every sign counts."""
+    """The answer as words; beside commands, which make it a formula, every sign counts.
+
+    Punctuation counts only where there is nothing else; symbols, such as arrows, always.
+    """
     said = _TEXT.sub(r" \1 ", text)
     if "\\" in said:
         return Words(" ".join(said.split()))
-    return Words(" ".join(re.sub(r"[^\w\s<>=/+^*|%-]", " ", said).lower().split()))
+    plain = "".join(" " if _is_punctuation(sign) else sign for sign in said)
+    return Words(" ".join(plain.lower().split()) or text)
+
+
+def _is_punctuation(sign: str) -> bool:
+    if sign in "<>=/+^*|%-_":
+        return False
+    return sign in "$`~" or unicodedata.category(sign)[0] in "PC"
 
 
 def read_synonym(text: str) -> Shape | None:
@@ -128,10 +142,16 @@ def read_compound(text: str) -> Shape | None:
     return Formula(("num", int(found[1]) * scale + Fraction(found[3]), -1), found[4])
 
 
-def read_choice(text: str) -> Shape | None:
-    """A lettered choice with its text: (C) 12."""
-    found = _CHOICE.match(_TEXT.sub(r"\1", text).strip())
-    return None if found is None or "," in text else Words(f"choice {found[1] or found[2]}")
+def read_choice(text: str, read: Read) -> Shape | None:
+    """A lettered choice with its text, or called one: (C) 12, option C."""
+    said = " ".join(_TEXT.sub(r" \1 ", text).split())
+    if named := _NAMED_CHOICE.fullmatch(said):
+        return Words(f"choice {named[1]}")
+    text = _TEXT.sub(r"\1", text).strip()
+    found = _CHOICE.match(text)
+    if found is None or "," in text:
+        return None
+    return Words(f"choice {found[1] or found[2]}", read(_LETTER.sub("", text, count=1)))
 
 
 def _is_prose(text: str) -> bool:

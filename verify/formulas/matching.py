@@ -34,7 +34,7 @@ def pair_off(left: list[Shape], right: list[Shape], same: Same) -> bool:
     for part in common:
         if part in left and part in right:
             left, right = _without(left, part), _without(right, part)
-    known = [[_same_or_none(a, b, same) for b in right] for a in left]
+    known = [[same_or_none(a, b, same) for b in right] for a in left]
     if pairs_off([[is_same is True for is_same in row] for row in known]):
         return True
     if pairs_off([[is_same is not False for is_same in row] for row in known]):
@@ -47,7 +47,8 @@ def _without(parts: list[Shape], part: Shape) -> list[Shape]:
     return parts[:place] + parts[place + 1 :]
 
 
-def _same_or_none(a: Shape, b: Shape, same: Same) -> bool | None:
+def same_or_none(a: Shape, b: Shape, same: Same) -> bool | None:
+    """Whether two parts mean the same; None where no rule decides."""
     try:
         return same(a, b)
     except (Unknown, TooLarge, Undefined):

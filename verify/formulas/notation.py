@@ -20,17 +20,42 @@ _UNICODE = {
     "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "°": r"^\circ ",
     "±": r"\pm ", "∓": r"\mp ", "√": r"\sqrt ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ",
     "λ": r"\lambda ", "μ": r"\mu ", "≈": r"\approx ", "＜": "<", "＞": ">", "＝": "=", "（": "(",
+    "⁄": "/", "¢": r"\text{ cents}", "∖": r"\setminus ",
+    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
+    "ℤ": r"\mathbb{Z}", "ℝ": r"\mathbb{R}", "ℕ": r"\mathbb{N}",
     "）": ")", "，": ",", "：": ":", "∀": r"\forall ", "\u00a0": " ", "\u2009": " ", "′": "'",
-    "²": "^{2}", "³": "^{3}", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
+    "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "①": "1,", "②": "2,", "③": "3,", "④": "4,", "⑤": "5,",
 }  # fmt: skip
 _TRANSLATION = str.maketrans(_UNICODE)
 
+_RAISED = re.compile("[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_TO_LINE = str.maketrans("⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉", "-+01234567890123456789")
+
 _REPLACED: Sequence[tuple[str, str]] = (
+    (r"\\(?:textbf|textit|textrm|textnormal|textsf|texttt|emph)(?=\s*\{)", r"\\text"),
     (r"(?<=\d)\s*(?:\{\s*,\s*\}|,\s*\\!)\s*(?=\d{3})", ""),
     (r"\\operatorname\*?\s*\{\s*([a-zA-Z]+)\s*\}", r"\\\1 "),
     (r"\\(?:left|right|mleft|mright|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?(?=\s|[^\s\w]|\w|$)", " "),
     (r"\\[,;:!> ]|~|\\q?quad|\\(?:no)?thinspace|\\displaystyle|\\limits|&nbsp;", " "),
+    (
+        r"\\(?:textstyle|scriptstyle|tiny|small|normalsize|large|Large|LARGE|huge|Huge)(?![a-zA-Z])",
+        " ",
+    ),
+    (
+        r"\\(?:text)?color\s*\{[^{}]*\}|\\[hv]space\*?\s*\{[^{}]*\}|\\(?:bf|it|sf|tt)(?![a-zA-Z])",
+        " ",
+    ),
+    (r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1}{\2}"),
+    (r"^([^{}\\]*)\\over(?![a-zA-Z])([^{}\\]*)$", r"\\frac{\1}{\2}"),
+    (r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}", r"\\binom{\1}{\2}"),
+    (r"^([^{}\\]*)\\choose(?![a-zA-Z])([^{}\\]*)$", r"\\binom{\1}{\2}"),
+    (r"\\backslash(?![a-zA-Z])", r"\\setminus "),
+    (r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))", r"\\times "),
+    (r"(?<![a-zA-Z\\])inf(?:inity)?(?=\s*[)\],])", r"\\infty "),
+    (r"(?<=[)\]}])\s*U\s*(?=[(\[{\\])", r"\\cup "),
+    (r"\\mathbb\s*([A-Z])(?![a-zA-Z])", r"\\mathbb{\1}"),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
     (r"\\dbinom|\\tbinom", r"\\binom"),
     (r"\\(?:leqslant|leqq|leq|le)(?![a-zA-Z])", r"\\le "),
@@ -59,6 +84,8 @@ _REPLACED: Sequence[tuple[str, str]] = (
     (r"\\(?:cupdot|bigcup)(?![a-zA-Z])", r"\\cup "),
     (r"\\(?:longrightarrow|rightarrow)(?![a-zA-Z])", r"\\to "),
     (r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![a-zA-Z])|\\textdegree", r"\\deg "),
+    (r"\\deg\s*(?:C|\\(?:text|mathrm)\s*\{\s*C\s*\})\s*$", r"\\text{ celsius}"),
+    (r"\\deg\s*(?:F|\\(?:text|mathrm)\s*\{\s*F\s*\})\s*$", r"\\text{ fahrenheit}"),
     (r"\\(?:variable)\s*\{([a-zA-Z]+)_?(\w*)\}", r" \1_{\2} "),
     (r"\\variable\s*\{(\d+)\}", r" \1 "),
     (r"^\s*\\variable\s*\{((?:[^{}]|\{[^{}]*\})*)\}\s*$", r"\1"),
@@ -70,7 +97,9 @@ _REPLACED: Sequence[tuple[str, str]] = (
     (r"\^\s*\{?\s*\\(?:text|mathrm|rm)\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?", ""),
     (r"_\{\s*\}|\^\{\s*\}", ""),
     (r"\^\s*(\{[^{}]*\}|\w)\s*_\s*(\{[^{}]*\}|\w)", r"_\2^\1"),
-    (r"\*\*(?=\S)(?=[^*]*$)|`|\*\*$", " "),
+    (r"^\s*\*\*([^*]+)\*\*\s*$", r"\1"),
+    (r"^\s*([-+]?\d+)e([-+]?\d{1,4})\s*$", r"\1E\2"),
+    (r"(?<![\w)\]}])\*\*(?=\S)(?=[^*]*$)|`|\*\*$", " "),
 )
 _PATTERNS = [(re.compile(pattern), new) for pattern, new in _REPLACED]
 _FONTS = re.compile(r"\\(?:mathbf|mathit|boldsymbol|bm|mathcal|mathsf|displaystyle|operatorname)\*?"
@@ -92,12 +121,14 @@ def unify(text: str) -> str:
     >>> unify("$\\dfrac{1}{2}\\,$.")
     '\\frac{1}{2}'
     """
+    text = _RAISED.sub(lambda digits: f"^{{{digits[0].translate(_TO_LINE)}}}", text)
+    text = _LOWERED.sub(lambda digits: f"_{{{digits[0].translate(_TO_LINE)}}}", text)
     text = _strip_box(text.translate(_TRANSLATION).replace("\x00", " ").strip())
     text = re.sub(r"\\\$", " ", _DOLLARS.sub(r"\1\\text{ dollars}", text))
     text = re.sub(r"\\[()\[\]](?!\d+pt)|\$", " ", text)
     if r"\begin" not in text:  # a backslash escaped once too often
         text = re.sub(r"\\\\(?=[a-zA-Z]{2})", lambda _: "\\", text)
-    text = re.sub(r"\\\\(?:\[\w+\])?|\\cr(?![a-z])", ROW, text)
+    text = re.sub(r"\\\\(?:\[\w+\])?|\\cr(?![a-z])", ROW, text).strip(ROW + " ")
     for pattern, new in _PATTERNS:
         text = pattern.sub(new, text)
     text = _DOTTED.sub(_overlined, text)

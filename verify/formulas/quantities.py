@@ -10,17 +10,67 @@ from verify.formulas.shapes import Ambiguous, Formula, Shape, Tuple
 from verify.formulas.trees import has_kind, names_of, renamed
 from verify.formulas.units import is_measure, scale_between
 
+LOG_OF_ONE = 3
+"""Parts of a call of the logarithm without a base."""
+
 
 def same_formula(a: Formula, b: Shape) -> bool:
     """Whether an answer is a formula too, of the same value in the same unit."""
     if not isinstance(b, Formula) or _is_other_kind(a, b) or _is_other_kind(b, a):
         return False
+    whole, other = _in_digits(a), _in_digits(b)
+    if (whole is not a) != (other is not b) and same_formula(whole, other):
+        return True
+    if whole is not a and other is not b:
+        return same_formula(whole, other)
+    if _are_reordered(a.node, b.node):
+        raise Ambiguous("capital letters in another order, a word or a product")
     a, b = _in_degrees(a), _in_degrees(b)
     left, right = _same_angle(a, b), _same_angle(b, a)
     if a.percent != b.percent:
         percent, plain = (left, right) if a.percent else (right, left)
         return are_equal(percent, plain) or are_equal(_hundredth(percent), plain)
-    return _scaled_equal(left, a.unit, right, b.unit) or _same_family(left, right)
+    if _scaled_equal(left, a.unit, right, b.unit) or _same_family(left, right):
+        return True
+    tens = _to_base_ten(left), _to_base_ten(right)
+    if tens != (left, right) and _scaled_equal(tens[0], a.unit, tens[1], b.unit):
+        raise Ambiguous("a logarithm without its base")
+    return False
+
+
+def _to_base_ten(node: Node) -> Node:
+    """A formula whose logarithms without a base have the base 10, as in schools."""
+    parts = tuple(_to_base_ten(part) if isinstance(part, tuple) else part for part in node)
+    is_bare = parts[:2] == ("call", "log") and len(parts) == LOG_OF_ONE
+    return (*parts, ("num", Fraction(10), -1)) if is_bare else parts
+
+
+def _in_digits(shape: Formula) -> Formula:
+    """A number in millions and its like without that word; any other as it is."""
+    word, _, unit = shape.unit.partition(" ")
+    if word not in _POWERS:
+        return shape
+    return Formula(("*", shape.node, ("num", Fraction(10 ** _POWERS[word]), -1)), unit)
+
+
+_POWERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+
+
+def _are_reordered(a: Node, b: Node) -> bool:
+    """Whether two rows of capital letters differ in their order alone: HTH and HHT, AB and BA."""
+    left, right = _capitals(a), _capitals(b)
+    return left != right and sorted(left) == sorted(right)
+
+
+def _capitals(node: Node) -> str:
+    """The letters of a product of names, each one capital; empty for any other formula."""
+    if node[0] == "sym":
+        name = str(node[1])
+        return name if len(name) == 1 and name.isupper() else ""
+    if node[0] != "*":
+        return ""
+    first, last = _capitals(node[1]), _capitals(node[2])
+    return first + last if first and last else ""
 
 
 def _scaled_equal(left: Node, unit: str, right: Node, other: str) -> bool:

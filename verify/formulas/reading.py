@@ -36,9 +36,10 @@ _CLAUSE = re.compile(
     r",?\s*(?:\\(?:text|textrm|mbox|mathrm)\s*\{\s*,?\s*(?:for|where|when|with|if)"
     r"\b[^{}]*\}.*|\\forall.*|\b(?:for (?:all|some|any|every|each)|where)\b.*)$"
 )
-_MEMBER = re.compile(r"[,;(]\s*[a-zA-Z]\s*\\in\s*\\mathbb\s*\{\s*([A-Z])\s*\}\S*\)?$")
+_MEMBER = re.compile(r"[,;(]\s*[a-zA-Z]\s*\\in\s*\\mathbb\s*\{\s*([A-Z])\s*\}(\S*?)\)?$")
 _CLAUSE_WITHIN = re.compile(
-    r"\\text\s*\{\s*for (?:all|any|every|some) \}\s*[a-zA-Z]\s*\\in\s*\\mathbb\s*\{\s*[A-Z]\s*\}"
+    r",?\s*\\text\s*\{\s*(?:for(?: all| any| every| some)?|where|with)\s*\}"
+    r"\s*[a-zA-Z]\s*\\in\s*\\mathbb\s*\{\s*([A-Z])\s*\}([\^_]\S*)?"
 )
 _LABEL = re.compile(r"^(?:[A-Z][A-Za-z]{2,}(?: [A-Za-z0-9]+){0,2}|\\text\s*\{[^{}]*\})\s*[:=]\s*")
 
@@ -80,9 +81,9 @@ def read(text: str, level: int = 0) -> Shape:
 
 def condition_of(text: str) -> str:
     """The condition that ends a unified answer, such as "for all x", in its spelling."""
-    member = _MEMBER.search(text)
+    member = _MEMBER.search(text) or _CLAUSE_WITHIN.search(text)
     if member:
-        return member[1] if member.start() else ""
+        return member[1] + (member[2] or "") if member.start() else ""
     found = _CLAUSE.search(_CLAUSE_WITHIN.sub("", text))
     return words(found[0]).text if found and text[: found.start()].strip(" ,") else ""
 
@@ -117,7 +118,7 @@ _READERS: tuple[Reader, ...] = (
     _leaf(read_ratio),
     _leaf(read_minutes),
     _leaf(read_compound),
-    _leaf(read_choice),
+    read_choice,
     read_union,
     read_set,
     read_list,

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from verify.formulas.arithmetic import Undefined
 from verify.formulas.equality import proportional
+from verify.formulas.naming import COORDINATES
 from verify.formulas.shapes import Formula, Relation, Same, Shape, Tuple, Union
 from verify.formulas.trees import names_of, renamed
 
@@ -68,6 +69,19 @@ def assigned(relation: Relation, same: Same) -> Shape | None:
     return rest[0]
 
 
+def value_asked_for(relation: Relation) -> Shape | None:
+    """What an expression in several names, such as m + n or AB, is said to be: a number.
+
+    Coordinates are no such names: x + y = 1 is a line.
+    """
+    left, right = relation.sides[0], relation.sides[-1]
+    if relation.signs != ("=",) or not (isinstance(left, Formula) and isinstance(right, Formula)):
+        return None
+    names = names_of(left.node)
+    is_value = len(names) > 1 and not names & COORDINATES and not names_of(right.node)
+    return right if is_value else None
+
+
 def _is_names(shape: Shape) -> bool:
     return isinstance(shape, Tuple) and all(
         _is_name(part) or _is_call(part) or _is_product(part) for part in shape.parts
@@ -76,6 +90,12 @@ def _is_names(shape: Shape) -> bool:
 
 def _is_call(shape: Shape) -> bool:
     return isinstance(shape, Formula) and shape.node[0] == "call" and shape.node[1][0] == "?"
+
+
+def is_of_inverse(relation: Relation) -> bool:
+    """Whether it tells values of f^{-1}, not of f."""
+    first = relation.sides[0]
+    return isinstance(first, Formula) and _is_call(first) and str(first.node[1]).endswith("}")
 
 
 def _is_ratio(shape: Shape) -> bool:

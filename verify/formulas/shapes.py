@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from verify.formulas.lexing import Node
 
@@ -70,6 +70,8 @@ class Words:
     """An answer in words, in lower case and without signs."""
 
     text: str
+    value: Shape | None = field(default=None, compare=False)
+    """What stands behind the letter of a choice: the 12 of (C) 12."""
 
 
 @dataclass(frozen=True, slots=True)

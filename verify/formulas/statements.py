@@ -11,7 +11,7 @@ from verify.formulas.notation import split_top
 from verify.formulas.shapes import Read, Relation, Shape, Tuple, Words
 
 SIGN = re.compile(r"\\approx|\\le\b|\\ge\b|\\ne\b|\\equiv|[=<>]")
-_DEFINITION = re.compile(r"^\\?[A-Za-z]+(?:_\{?\w+\}?)?\s*\(\s*(\\?[a-z]+)\s*\)$")
+_DEFINITION = re.compile(r"^\\?[A-Za-z]+(?:_\{?\w+\}?|\^\{-1\})?\s*\(\s*(\\?[a-z]+)\s*\)$")
 _UNEVALUATED = re.compile(r"\\(?:sum|prod|lim|begin)")
 _FLIPPED = {">": "<", r"\ge": "<=", r"\le": "<="}
 
@@ -39,7 +39,7 @@ def read_relation(text: str, read: Read) -> Shape | None:
         return None
     sides = [side.strip() for side in SIGN.split(text)]
     if signs[0] == r"\approx":
-        return read(sides[1] if re.fullmatch(r"[a-zA-Z]\w?", sides[0]) else sides[0])
+        return read(sides[1] if re.fullmatch(r"(?:[a-zA-Z]\w?)?", sides[0]) else sides[0])
     if r"\approx" in signs:  # the exact part stands before it
         cut = signs.index(r"\approx")
         signs, sides = signs[:cut], sides[: cut + 1]
