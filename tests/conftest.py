@@ -31,6 +31,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the fits of ``refreshed_fit`` start from: nobody changes what is there."""
+    from refreshed_fit import write_start
+
+    return write_start(tmp_path_factory.mktemp("start"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: else the last worker would be alone with one of them.
 
