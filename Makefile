@@ -20,7 +20,7 @@ setup: ## Install what the project needs into .venv, and the embedded model into
 
 test: ## Run the tests, a file on each core
 	@bash scripts/install.sh --test
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: ## Lint, format, types, import contracts
 	@bash scripts/install.sh --test

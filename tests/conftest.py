@@ -31,7 +31,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the fits of ``refreshed_fit`` start from: nobody changes what is there."""
+    from refreshed_fit import write_start
+
+    return write_start(tmp_path_factory.mktemp("start"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: else the last worker would be alone with one of them."""
+    """Files with slow tests first: else the last worker would be alone with one of them.
+
+    Without ``--no-loadscope-reorder`` xdist sorts the files once more, by how many tests they have.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)

@@ -11,6 +11,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,9 +23,9 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from killed_fits import GRACE_S, free_port, of_torchrun
-
 CHECKOUT = Path(__file__).parents[1]
+GRACE_S = 10
+"""Seconds that the other ranks of a command have when one did not end well."""
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["heavy"])
 
@@ -141,6 +142,22 @@ def _kill(group: int | None) -> None:
     if group is not None:
         with suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def of_torchrun(rank: int, size: int, port: int) -> dict[str, str]:
+    """The environment of a rank on one node."""
+    return {
+        **{"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"},
+        **{"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)},
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "here"},
+    }
 
 
 def _command(arguments: list[str], environment: dict[str, str], files: tuple[Path, Path]) -> None:

@@ -9,17 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from refreshed_fit import ENVIRONMENT, arguments, fit, weights, write_start
+from refreshed_fit import ENVIRONMENT, arguments, fit, weights
 from tiny_run import CHECKOUT
 
 pytestmark = pytest.mark.slow
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 """What the command torchrun is."""
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    return write_start(tmp_path_factory.mktemp("start"))
 
 
 def two_nodes(given: list[str], folders: list[Path]) -> list[tuple[int, str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from refreshed_fit import ENVIRONMENT, SHARDED, arguments, command, fit, weights, write_start
+from refreshed_fit import ENVIRONMENT, SHARDED, arguments, command, fit, weights
 from tiny_run import CHECKOUT
 
 from promptcot.locks import folder_lock
@@ -145,8 +145,7 @@ def rows(folder):
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory):
-    start = write_start(tmp_path_factory.mktemp("start"))
+def given(start):
     return arguments(start, *SHARDED, *SHORT, engine=ENGINE)
 
 

@@ -4,14 +4,9 @@ import json
 
 import pytest
 import torch
-from refreshed_fit import EPOCHS, SHARDED, arguments, fit, killed_at, weights, write_start
+from refreshed_fit import EPOCHS, SHARDED, arguments, fit, killed_at, weights
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    return write_start(tmp_path_factory.mktemp("start"))
 
 
 def rounds(folder):

@@ -6,18 +6,13 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from refreshed_fit import arguments, fit, killed_at, weights, write_start
+from refreshed_fit import arguments, fit, killed_at, weights
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 pytestmark = pytest.mark.slow
 STEPS = 16
 """Two rounds of two epochs over 32 samples in steps of 8."""
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    return write_start(tmp_path_factory.mktemp("start"))
 
 
 @pytest.fixture(scope="module")

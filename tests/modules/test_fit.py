@@ -171,9 +171,9 @@ def fit_command(tiny_model, corpus, folder, strategy, devices):
     ]
 
 
-def fit_by_command(tiny_model, corpus, folder, strategy, devices):
+def fit_by_command(tiny_model, corpus, folder, strategy, devices, ranks=1):
     arguments = fit_command(tiny_model, corpus, folder, strategy, devices)[2:]
-    return forked.run(arguments, {**os.environ, "OMP_NUM_THREADS": "1"})
+    return forked.run(arguments, {**os.environ, "OMP_NUM_THREADS": "1"}, ranks=ranks)
 
 
 @pytest.mark.slow
@@ -183,8 +183,8 @@ def test_a_sharded_fit_that_was_killed_goes_on_bit_for_bit(tiny_model, corpus, t
     assert ended.returncode == 0, ended.stderr
     arguments = fit_command(tiny_model, corpus, cut, "fsdp2", "2")[2:]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    forked.killed_when(cut / "progress" / "latest.json", arguments, environment)
-    resumed = fit_by_command(tiny_model, corpus, cut, "fsdp2", "2")
+    forked.killed_when(cut / "progress" / "latest.json", arguments, environment, ranks=2)
+    resumed = fit_by_command(tiny_model, corpus, cut, "fsdp2", "2", ranks=2)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on with the interrupted fit" in resumed.stderr
     expected, found = (load_file(f / "weights" / "model.safetensors") for f in (whole, cut))

@@ -133,7 +133,7 @@ def start(tmp_path_factory):
 
 
 def piece(start, folder, on, case, kill_at="", accumulate=ACCUMULATE):
-    """One command of ``killed_fits.py``, by as many processes as ``on`` says."""
+    """One command for ``killed_fits.run``, by as many processes as ``on`` says."""
     strategy, ranks = on
     folder.mkdir(exist_ok=True)
     args = [

@@ -92,8 +92,8 @@ def settings(folder, model):
     }
 
 
-def piece(config, folder, kill_at="", *more):
-    """One process: the same command whether it begins or goes on."""
+def piece(config, folder, kill_at="", *more, ranks=1):
+    """The same command whether it begins or goes on."""
     folder.mkdir(exist_ok=True)
     told = str(folder / "told")
     args = [
@@ -101,7 +101,7 @@ def piece(config, folder, kill_at="", *more):
         *("--trainer.callbacks+", "killed_fits.KillAndTell"),
         *("--trainer.callbacks.file", told, *more),
     ]
-    return {"args": args, "kill_at": kill_at, "log": str(folder / "log")}
+    return {"args": args, "kill_at": kill_at, "log": str(folder / "log"), "ranks": ranks}
 
 
 def told(folder, rank=0):
@@ -156,8 +156,8 @@ def test_two_processes_killed_at_an_epochs_end_take_the_rows_of_one(config, tmp_
     ddp = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
     pieces = [
         piece(config, one, "", "--trainer.accumulate_grad_batches", "4"),
-        piece(config, two, "epoch 2", *ddp),
-        piece(config, two, "", *ddp),
+        piece(config, two, "epoch 2", *ddp, ranks=2),
+        piece(config, two, "", *ddp, ranks=2),
     ]
     statuses = run(pieces)
     assert statuses[::2] == [0, 0], (two / "log").read_text()

@@ -196,13 +196,13 @@ def test_requests_that_the_context_cannot_hold_are_named_with_their_length(engin
 
 @vllm
 def test_prompts_that_one_step_cannot_read_whole_are_sampled_with_their_seeds(embedded_weights):
-    # Some 280 tokens each, of which a step reads 1,024.
-    requests = [Request(f"Item {number}: " + "one two three " * 90, number) for number in range(12)]
+    # Some 280 tokens each, of which a step reads 1,024: the fourth falls into two steps.
+    requests = [Request(f"Item {number}: " + "one two three " * 90, number) for number in range(6)]
     narrow = open_engine(
         embedded_weights, max_in_flight=64, options={"max_num_batched_tokens": 1024}
     )
     with closing(narrow):
-        assert sorted(dict(narrow.generate(requests, Sampling(max_tokens=4)))) == list(range(12))
+        assert sorted(dict(narrow.generate(requests, Sampling(max_tokens=4)))) == list(range(6))
 
 
 @vllm
@@ -225,7 +225,7 @@ def test_a_completion_is_handed_over_while_others_are_still_running(engine):
 @vllm
 def test_an_iterator_left_early_ends_its_call_and_no_other(engine):
     requests = [Request(f"Item {number}:", number) for number in range(20)]
-    left = engine.generate(requests, Sampling(max_tokens=100))
+    left = engine.generate(requests, Sampling(max_tokens=40))
     next(left)
     with pytest.raises(RuntimeError, match="in the middle of another call"):
         next(engine.generate(requests, Sampling()))
@@ -320,9 +320,7 @@ def test_a_process_that_is_killed_half_way_is_reported_not_awaited(
 ):
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # what it drops there stays
     with closing(open_engine(embedded_weights)) as engine:
-        results = engine.generate(
-            [Request("Item:", n) for n in range(40)], Sampling(max_tokens=200)
-        )
+        results = engine.generate([Request("Item:", n) for n in range(40)], Sampling(max_tokens=40))
         next(results)
         os.kill(engine._processes.pids[0], signal.SIGKILL)
         begin = time.monotonic()
