@@ -22,3 +22,19 @@ def check_steps(trainer: Trainer) -> None:
             f"trainer.gradient_clip_val={limit}: it must be above 0, as 1.0 is, or null for no "
             "clipping"
         )
+
+
+def check_whole(trainer: Trainer) -> None:
+    """Refuse an epoch whose last step lacks micro-batches, for they were planned as one mean.
+
+    Raises:
+        ValueError: ``limit_train_batches`` or ``overfit_batches`` cuts a step.
+    """
+    batches, accumulate = int(trainer.num_training_batches), trainer.accumulate_grad_batches
+    is_trial = trainer.fast_dev_run  # type: ignore[attr-defined]
+    if batches % accumulate and not is_trial:
+        raise ValueError(
+            f"{batches} micro-batches an epoch end within a step of {accumulate}: set "
+            "trainer.limit_train_batches (or overfit_batches) to a multiple of "
+            "trainer.accumulate_grad_batches"
+        )
