@@ -15,7 +15,7 @@ from datamodules.figures import log_figures
 from datamodules.kept_logprobs import KeepsLogprobs
 from datamodules.packed import TrainingBatches
 from promptcot.corpora import Corpus
-from promptcot.fingerprints import fingerprint
+from promptcot.fingerprints import fingerprint, weights_fingerprint
 from promptcot.policy_gradient import Baseline, sampler_mismatch
 from promptcot.protocols import Completion
 from promptcot.recipes.rollouts import sampled_target
@@ -102,7 +102,8 @@ class RolloutDataModule(KeepsLogprobs, RationaleDataModule):
     def _policy_logprobs(self, trainer: Trainer) -> torch.Tensor:
         """Of all target tokens, end to end; every rank must call this."""
         # with what the sampler said: a later policy may have sampled the very same texts
-        name = fingerprint([(e.prompt, e.target, e.sampler_logprobs) for e in self.examples])
+        rows = [(e.prompt, e.target, e.sampler_logprobs) for e in self.examples]
+        name = fingerprint([weights_fingerprint(str(trainer.lightning_module.weights)), rows])
         folder = Path(trainer.default_root_dir) / FOLDER
         return self.kept.of(trainer, folder, name, self.examples, self.batch_size)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from quiet_fit import fit, plain_logprobs
 from safetensors.torch import load_file
+from tiny import save_tiny_model
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
@@ -125,6 +126,16 @@ def test_the_ratio_is_to_the_policy_that_sampled_however_many_epochs_and_runs_la
     written = kept.stat().st_mtime_ns
     fit(module, RolloutDataModule(str(tiny_model), corpus, batch_size=3), tmp_path / "run")
     assert kept.stat().st_mtime_ns == written
+
+
+def test_the_ratio_of_other_weights_in_the_same_folder_is_to_themselves(
+    tiny_model, corpus, tmp_path
+):
+    for weights in (tiny_model, save_tiny_model(tmp_path / "other", seed=5)):
+        module = EStepModule(str(weights), SGD, PolicyGradient())
+        data = RolloutDataModule(str(weights), corpus, batch_size=6)
+        trainer = fit(module, data, tmp_path / "run")
+        assert float(trainer.callback_metrics["e_step/ratio"]) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_penalty_draws_towards_the_reference_and_none_given_is_named(
