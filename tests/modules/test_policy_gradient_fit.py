@@ -184,6 +184,24 @@ def test_estimator_and_data_that_do_not_go_together_are_named(tiny_model, corpus
         )
 
 
+def test_rows_are_those_that_the_corpus_names(tiny_model, corpus):
+    def groups(**given):
+        found = RolloutDataModule(str(tiny_model), Corpus(**{"path": corpus.path, **given}))
+        return [rollout.group for rollout in found.training_examples(found.corpus)]
+
+    assert groups(limit=3) == ["g0"] * 3
+    assert groups(only={"id": "p1"}) == ["g1"] * 3
+    assert groups(path=corpus.path.replace("rollouts", "roll*")) == ["g0"] * 3 + ["g1"] * 3
+
+
+@pytest.mark.parametrize("field", ["statement", "level", "rationale"])
+def test_a_row_without_its_problem_is_named(tiny_model, corpus, field):
+    rows = [{name: row[name] for name in row if name != field} for row in read(corpus)]
+    Path(corpus.path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=rf"line 1 has no {field}: .* recipe Rollouts"):
+        RolloutDataModule(str(tiny_model), corpus).training_examples(corpus)
+
+
 def test_rows_of_another_tokenizer_are_refused(tiny_model, corpus, tmp_path):
     rows = read(corpus)
     rows[1]["sampler_logprobs"].append(0.0)
