@@ -23,7 +23,10 @@ from promptcot.store import check_settings, read_json, write_json
 
 FOLDER = "progress"
 POINTER = "latest.json"
-DECIDING = ("precision", "gradient_clip_val", "max_epochs", "max_steps")
+DECIDING = (
+    *("precision", "gradient_clip_val", "gradient_clip_algorithm", "max_epochs", "max_steps"),
+    "limit_train_batches",
+)
 """Settings of the trainer that a resumed fit must share. Devices, micro-batches of a step and the
 strategy may change, but for DeepSpeed, whose checkpoints are its own."""
 INDIFFERENT = ("gradient_checkpointing", "torch_compile")

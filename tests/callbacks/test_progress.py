@@ -195,6 +195,19 @@ def test_an_interrupted_fit_with_other_settings_is_refused(tiny_model, corpus, t
         fit(tiny_model, corpus, tmp_path / "cut", config=changed)
 
 
+@pytest.mark.parametrize(
+    "setting", [{"gradient_clip_algorithm": "value"}, {"limit_train_batches": 4}]
+)
+def test_settings_of_the_trainer_that_decide_the_steps_may_not_change(
+    tiny_model, corpus, tmp_path, setting
+):
+    with pytest.raises(Blow):
+        fit(tiny_model, corpus, tmp_path, 3)
+    [(name, value)] = setting.items()
+    with pytest.raises(ValueError, match=rf"trainer\.{name} = None, now it is {value!r}"):
+        SaveProgress().resume(tmp_path, {**CONFIG, "trainer": setting})
+
+
 def test_memory_and_speed_may_change_and_settings_of_earlier_versions_lack_them(
     tiny_model, corpus, tmp_path
 ):
