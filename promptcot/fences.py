@@ -9,7 +9,8 @@ LANGUAGES = {
     "cpp": ("cpp", "c++", "cc", "cxx", "c", "cpp17", "cpp20"),
 }
 """Languages of programs, and how the fences of code blocks name them."""
-_FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([\w+#.-]*)")
+_FENCE = re.compile(r"([ \t]*)(`{3,}(?!.*`)|~{3,})[ \t]*([\w+#.-]*)")
+"""More backticks in the line make it code within a sentence (CommonMark 4.5)."""
 
 
 def fenced_blocks(text: str) -> tuple[list[tuple[str, str]], bool]:
