@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from promptcot.jsonl import parse_line
 from promptcot.store import MANIFEST, ROWS, check_round_file
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""How JSON spells half a character of those beyond 16 bits."""
 
 
 def read_json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -31,7 +35,10 @@ def read_json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for number, line in enumerate(file, 1):
             if line.strip():
                 place = f"{path} line {number}"
-                yield place, _mapping(parse_line(line, place), place)
+                row = parse_line(line, place)
+                if SURROGATE.search(line):
+                    _refuse_halves(row, place)
+                yield place, _mapping(row, place)
 
 
 def refuse_round(path: Path) -> None:
@@ -45,12 +52,27 @@ def refuse_round(path: Path) -> None:
 
 
 def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    content = path.read_bytes()
     try:
-        rows = json.loads(path.read_bytes())
+        rows = json.loads(content)
     except ValueError as error:
         raise ValueError(f"{path}: not a whole JSON list ({error}): is it cut off?") from None
+    has_surrogates = SURROGATE.search(content)
+    del content
     for number, row in enumerate(rows, 1):
-        yield f"{path} row {number}", _mapping(row, f"{path} row {number}")
+        place = f"{path} row {number}"
+        if has_surrogates:
+            _refuse_halves(row, place)
+        yield place, _mapping(row, place)
+
+
+def _refuse_halves(row: object, place: str) -> None:
+    """Refuse half a character without its other half: no tokenizer and no file takes it."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start].encode("ascii", "backslashreplace").decode()
+        raise ValueError(f"{place}: {half} is half a character: mend or delete the row") from None
 
 
 def _mapping(row: object, place: str) -> Mapping[str, Any]:
