@@ -170,7 +170,7 @@ def interrupted(
     from promptcot.locks import folder_lock
 
     savers = [callback for callback in trainer.callbacks if isinstance(callback, SaveProgress)]
-    if not savers:
+    if not savers or trainer.fast_dev_run:  # a trial is no part of it
         return None
     root = Path(trainer.default_root_dir)
     if trainer.global_rank == 0:

@@ -32,6 +32,8 @@ class ExportWeights(Callback):
     An adapter is written as PEFT does, without its base. Where it is to be served by what knows no
     adapters of its kind, as vLLM no DoRA, it can be merged.
 
+    A trial run (``trainer.fast_dev_run``) writes none: the folder may hold those of a whole fit.
+
     Args:
         name: Of the folder.
         merge: Write base and adapter as one whole model, that loads like any other; the adapter
@@ -44,6 +46,8 @@ class ExportWeights(Callback):
         self.merge = merge
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         folder = Path(trainer.default_root_dir) / self.name
         lm: Any = pl_module.policy.lm  # type: ignore[union-attr]
         if self.merge and is_adapted(lm):

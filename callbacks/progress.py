@@ -23,7 +23,10 @@ from promptcot.store import check_settings, read_json, write_json
 
 FOLDER = "progress"
 POINTER = "latest.json"
-DECIDING = ("precision", "gradient_clip_val", "max_epochs", "max_steps")
+DECIDING = (
+    *("precision", "gradient_clip_val", "gradient_clip_algorithm", "max_epochs", "max_steps"),
+    "limit_train_batches",
+)
 """Settings of the trainer that a resumed fit must share. Devices, micro-batches of a step and the
 strategy may change, but for DeepSpeed, whose checkpoints are its own."""
 INDIFFERENT = ("gradient_checkpointing", "torch_compile")
@@ -173,7 +176,9 @@ class SaveProgress(Checkpoint):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._latest = ""
-        if trainer.is_global_zero:  # a checkpoint callback comes last: the weights are exported
+        if trainer.is_global_zero and not _is_trial(
+            trainer
+        ):  # a checkpoint callback comes last: the weights are exported
             shutil.rmtree(Path(trainer.default_root_dir) / FOLDER, ignore_errors=True)
 
     def _is_due(self, trainer: Trainer) -> bool:
@@ -185,6 +190,8 @@ class SaveProgress(Checkpoint):
         return bool(trainer.strategy.broadcast(is_due))
 
     def _save(self, trainer: Trainer) -> None:
+        if _is_trial(trainer):
+            return
         folder = Path(trainer.default_root_dir) / FOLDER
         started = time.monotonic()
         name = f"epoch-{trainer.current_epoch}-step-{trainer.global_step}.ckpt"
@@ -213,6 +220,11 @@ class SaveProgress(Checkpoint):
                 f"every_n_steps above {self.every_n_steps}, at the price of so many steps to be "
                 "repeated after a crash, or leave it out, and time decides"
             )
+
+
+def _is_trial(trainer: Trainer) -> bool:
+    """Whether nothing may be left behind (``fast_dev_run``), nor what is there be touched."""
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
 
 
 def _remove_others(folder: Path, name: str) -> None:

@@ -104,10 +104,13 @@ class RefreshTrainingSet(Callback):
         """Of this process, spent on rounds so far."""
         self._probes: list[Probe] = []
         self._group: dist.ProcessGroup | None = None
+        self._checked = -1
+        """The last round that is known to be of this fit."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
+        self._checked = -1
         period: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
         if period != 1:
             raise ValueError(
@@ -127,7 +130,8 @@ class RefreshTrainingSet(Callback):
         """The round of the trainer's epoch, made if it is not there. Every rank must call this.
 
         Raises:
-            RuntimeError: It could not be made; every rank tells why.
+            RuntimeError: It could not be made, or is there and another policy or recipe made it;
+                every rank tells why.
         """
         number = trainer.current_epoch // self.every_n_epochs
         folder = Path(trainer.default_root_dir) / FOLDER / f"round-{number}"
@@ -144,11 +148,25 @@ class RefreshTrainingSet(Callback):
             self.seconds += made - start
             parts = {"export_s": exported - start, "probe_s": probed - exported}
             self._report(trainer, folder, {"number": number, **parts, "make_s": made - probed})
+        elif number > self._checked and (trainer.ckpt_path is None or self._checked >= 0):
+            # that of a checkpoint is of its fit, and its policy may have moved on since
+            self._check(trainer, number, folder)
+        self._checked = number
         for watcher in _watchers(trainer):
             watcher.observe(trainer, folder, weights, number)
         if trainer.is_global_zero:  # also those of a round that was whole when a crash came
             shutil.rmtree(weights, ignore_errors=True)
         return folder
+
+    def _check(self, trainer: Trainer, number: int, folder: Path) -> None:
+        """Refuse a round that is there and that this policy and recipe would not have made."""
+        weights = folder.with_name(f"checked-{number}")
+        try:
+            export_weights(trainer, trainer.lightning_module, weights)
+            self._make(trainer, number, folder, weights)  # finds it whole and compares settings
+        finally:
+            if trainer.is_global_zero:
+                shutil.rmtree(weights, ignore_errors=True)
 
     def _make(self, trainer: Trainer, number: int, folder: Path, weights: Path) -> None:
         def make() -> None:

@@ -72,6 +72,8 @@ class RowsDataModule(LightningDataModule, ABC):
         token_budget: int | None = None,
     ) -> None:
         super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size={batch_size}: a step has at least 1 row")
         if token_budget is not None and token_budget < max_tokens:
             raise ValueError(
                 f"data.token_budget={token_budget} holds no row of data.max_tokens={max_tokens}: "

@@ -19,6 +19,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from safetensors.torch import load_file, save_file
 
 from datamodules.packed import EvaluationBatches
+from promptcot.fingerprints import fingerprint
 from promptcot.ranks import on_rank_0
 from promptcot.tokens import Example
 
@@ -42,8 +43,8 @@ class KeptLogprobs:
 
         Args:
             trainer: With the policy.
-            folder: Where they are kept, as ``name``.safetensors.
-            name: Tells sequences and policy apart from all others.
+            folder: Where they are kept, under a hash of ``name`` and of how they are computed.
+            name: Tells sequences and weights apart from all others.
             sequences: In the order of the result.
             batch_size: Sequences of one forward pass, over all ranks.
 
@@ -51,6 +52,7 @@ class KeptLogprobs:
             RuntimeError: They could not be written.
             FileNotFoundError: They are gone, and a resumed policy has moved on since.
         """
+        name = fingerprint([name, *_arithmetic(trainer)])
         path = folder / f"{name}.safetensors"
         if not trainer.strategy.broadcast(path.exists()):
             if name == self.name:
@@ -77,6 +79,12 @@ class KeepsLogprobs(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.kept.name = state_dict["logprobs"]
+
+
+def _arithmetic(trainer: Trainer) -> list[str]:
+    """What else decides the log-probabilities of given weights: in what they are computed."""
+    adapter = cast(Any, trainer.lightning_module).adapter
+    return [str(trainer.precision), adapter.base if adapter is not None else "float32"]
 
 
 def _write(found: torch.Tensor, path: Path) -> None:

@@ -67,7 +67,9 @@ class TrainingBatches(Generic[E, B]):
     def _steps(self) -> list[list[int]]:
         """Of the trainer's epoch, planned once."""
         parts = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        epoch = (self.trainer.current_epoch, parts)
+        # a fit that is to overfit some batches has the same ones in every epoch
+        is_overfit = self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        epoch = (0 if is_overfit else self.trainer.current_epoch, parts)
         if epoch != self._planned[0]:
             self._planned = (epoch, self.plan.steps(self.rows.lengths, *epoch))
         return self._planned[1]

@@ -33,8 +33,8 @@ class PairDataModule(KeepsLogprobs, RowsDataModule):
 
     The reference is the policy as it is when the rows arrive: before the first step on them the
     trainer's own forward pass gives each token its log-probability, with any adapter as it is
-    then. They are kept beside the rows of a round, under the hash of weights and rows, so that
-    a resumed fit has the same; of rows that belong to no round in
+    then. They are kept beside the rows of a round, under the hash of weights, rows and precision,
+    so that a resumed fit has the same; of rows that belong to no round in
     ``<default_root_dir>/reference_logprobs``.
 
     Args:

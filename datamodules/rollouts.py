@@ -14,18 +14,20 @@ from datamodules.annotations import RationaleDataModule
 from datamodules.figures import log_figures
 from datamodules.kept_logprobs import KeepsLogprobs
 from datamodules.packed import TrainingBatches
-from promptcot.corpora import Corpus
-from promptcot.fingerprints import fingerprint
+from promptcot.corpora import Corpus, read_rows
+from promptcot.fingerprints import fingerprint, weights_fingerprint
 from promptcot.policy_gradient import Baseline, sampler_mismatch
 from promptcot.protocols import Completion
 from promptcot.recipes.rollouts import sampled_target
 from promptcot.records import Problem
 from promptcot.rollouts import Rollout, pack_rollouts, with_advantages, with_policy_logprobs
-from promptcot.row_files import read_json_rows
 from promptcot.tokens import encode
 
 log = logging.getLogger(__name__)
-NEEDED = ("group", "reward", "tokens", "finished", "sampler_logprobs")
+NEEDED = (
+    *("group", "reward", "rationale", "tokens", "finished", "sampler_logprobs"),
+    *("id", "domain", "level", "concepts", "statement", "reference"),
+)
 FOLDER = "policy_logprobs"
 
 
@@ -59,9 +61,7 @@ class RolloutDataModule(KeepsLogprobs, RationaleDataModule):
     def training_examples(self, corpus: Corpus) -> Sequence[Rollout]:
         """The sampled sequences, compared with their groups; then those that are not too long."""
         tokenizer = self.tokenizer()
-        rollouts = [
-            self._rollout(tokenizer, row, place) for place, row in read_rollouts(corpus.path)
-        ]
+        rollouts = [self._rollout(tokenizer, row, place) for place, row in read_rollouts(corpus)]
         compared = with_advantages(rollouts, self.baseline)
         named = [(f"{rollout.group}", rollout) for rollout in compared]
         return [rollout for _, rollout in self.fitting(named, corpus)]
@@ -102,19 +102,20 @@ class RolloutDataModule(KeepsLogprobs, RationaleDataModule):
     def _policy_logprobs(self, trainer: Trainer) -> torch.Tensor:
         """Of all target tokens, end to end; every rank must call this."""
         # with what the sampler said: a later policy may have sampled the very same texts
-        name = fingerprint([(e.prompt, e.target, e.sampler_logprobs) for e in self.examples])
+        rows = [(e.prompt, e.target, e.sampler_logprobs) for e in self.examples]
+        name = fingerprint([weights_fingerprint(str(trainer.lightning_module.weights)), rows])
         folder = Path(trainer.default_root_dir) / FOLDER
         return self.kept.of(trainer, folder, name, self.examples, self.batch_size)
 
 
-def read_rollouts(path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def read_rollouts(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Place and row of each sample in a round of recipe ``Rollouts``.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: A row is of another recipe, or its round is damaged.
     """
-    for place, row in read_json_rows(Path(path)):
+    for place, row in read_rows(corpus):
         if missing := [name for name in NEEDED if name not in row]:
             raise ValueError(
                 f"{place} has no {', '.join(missing)}: a policy gradient learns from the rows of "

@@ -51,6 +51,10 @@ class LoRA:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"adapter.rank={self.rank}: a matrix has at least rank 1")
+        if not self.alpha > 0:
+            raise ValueError(
+                f"adapter.alpha={self.alpha}: it must be above 0, or the adapter changes nothing"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"adapter.dropout={self.dropout}: it must lie in [0, 1)")
 

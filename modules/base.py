@@ -26,6 +26,7 @@ from modules.schedules import Schedule, check_end, keep_peaks, progress, set_rat
 from modules.sharded_loading import fill, without_weights
 from modules.step_means import StepMeans
 from modules.strategies import sent_dtype, shard
+from modules.whole_steps import check_steps, check_whole
 from promptcot.adapters import is_adapter
 from promptcot.batches import TokenBatch
 from promptcot.likelihood import TargetLogprobs, by_segment
@@ -90,8 +91,10 @@ class LMModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         check_weights(self.weights)
-        if stage == "fit" and self.schedule is not None:
-            check_end(self.trainer)
+        if stage == "fit":
+            check_steps(self.trainer)
+            if self.schedule is not None:
+                check_end(self.trainer)
         zero.prepare(self.trainer.strategy)
         zero.check_adapter(self.trainer.strategy, self.weights, self.adapter)
         activations.check_compiling(self.trainer.strategy, self.torch_compile)
@@ -129,6 +132,9 @@ class LMModule(LightningModule):
 
     def on_train_start(self) -> None:
         zero.divide_once(self.trainer.strategy)
+
+    def on_train_epoch_start(self) -> None:
+        check_whole(self.trainer)
 
     def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
         # dropout, where there is any, draws the same whether or not the fit was interrupted

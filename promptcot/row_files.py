@@ -14,8 +14,8 @@ from promptcot.store import MANIFEST, ROWS, check_round_file
 
 HEAD = 4096
 """Bytes in which the first sign of a file stands."""
-_HALF = re.compile("[\ud800-\udfff]")
-_MAYBE_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+"""How JSON spells half a character of those beyond 16 bits."""
 
 
 def read_json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -40,7 +40,7 @@ def read_json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             if line.removeprefix(codecs.BOM_UTF8).strip():
                 place = f"{path} line {number}"
                 row = _mapping(parse_line(line, place), place)
-                if _MAYBE_HALF.search(line):
+                if SURROGATE.search(line):
                     _refuse_halves(row, place)
                 yield place, row
 
@@ -56,28 +56,31 @@ def refuse_round(path: Path) -> None:
 
 
 def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    content = path.read_bytes()
     try:
-        rows = json.loads(path.read_bytes())
+        rows = json.loads(content)
     except ValueError as error:
         raise ValueError(f"{path}: not a whole JSON list ({error}): is it cut off?") from None
+    has_surrogates = SURROGATE.search(content)
+    del content
     for number, row in enumerate(rows, 1):
         place = f"{path} row {number}"
         found = _mapping(row, place)
-        _refuse_halves(found, place)
+        if has_surrogates:
+            _refuse_halves(found, place)
         yield place, found
+
+
+def _refuse_halves(row: Mapping[str, Any], place: str) -> None:
+    """Refuse half a character without its other half: no tokenizer and no file takes it."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start].encode("ascii", "backslashreplace").decode()
+        raise ValueError(f"{place}: {half} is half a character: mend or delete the row") from None
 
 
 def _mapping(row: object, place: str) -> Mapping[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"{place}: {str(row)[:60]!r} is not a JSON object with named fields")
     return row
-
-
-def _refuse_halves(row: Mapping[str, Any], place: str) -> None:
-    """Refuse texts with half of a surrogate pair, which no tokenizer and no file takes."""
-    for name, value in row.items():
-        if isinstance(value, str) and _HALF.search(value):
-            raise ValueError(
-                f"{place}: the field {name!r} has half of a surrogate pair, which is no character: "
-                "mend or delete the row"
-            )

@@ -197,6 +197,24 @@ def test_a_checkpoint_does_not_override_given_flags(tmp_path):
     assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.5
 
 
+def test_a_trial_run_leaves_weights_and_an_interrupted_fit_alone(tmp_path):
+    model = save_tiny_model(tmp_path / "model")
+    corpus = write_jsonl(tmp_path / "rows.jsonl", rows(64))
+    short = ("--trainer.precision=32-true", "--trainer.logger=false", "--data.batch_size=4")
+    given = fit(model, corpus, tmp_path / "run", *short)
+    trial = (*given, "--trainer.fast_dev_run=true")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    forked.killed_when(tmp_path / "run" / "progress" / "latest.json", list(given), environment)
+    assert run(*trial).returncode == 0
+    assert not (tmp_path / "run" / "weights").exists()
+    resumed = run(*given)
+    assert "going on with the interrupted fit" in resumed.stderr
+    weights = tmp_path / "run" / "weights" / "model.safetensors"
+    whole = weights.read_bytes()
+    assert run(*trial).returncode == 0
+    assert weights.read_bytes() == whole
+
+
 # ----------------------------------------------------------------------- bad input
 
 
@@ -209,6 +227,8 @@ def test_a_checkpoint_does_not_override_given_flags(tmp_path):
         ('{"id": 1, "statement": "a"}\n{"id": 1, "statement": "b"}\n', "the id '1' is that of"),
         ('{"statement": "a", "concepts": "b"}\n', "line 1: the concepts are 'b', not a list"),
         ("[1]", "is not a JSON object with named fields"),
+        (r'{"statement": "a"}' + "\n" + r'{"statement": "b \ud83d"}', r"line 2: \ud83d is half a"),
+        (r'[{"statement": "b \udc00 \ud83d\ude00"}]', r"row 1: \udc00 is half a character"),
     ],
 )
 def test_a_corpus_that_cannot_be_used_names_file_and_line(tmp_path, content, sentence):

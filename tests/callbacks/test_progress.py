@@ -164,7 +164,8 @@ def test_a_fit_limited_in_epochs_and_steps_is_no_epoch_short_when_it_goes_on(
     assert all(torch.equal(resumed[name], calm[name]) for name in calm)
 
 
-def test_each_epoch_has_an_order_of_its_own(tiny_model, corpus, tmp_path):
+def rows_of_epochs(model, corpus, folder, **settings):
+    """Target tokens of each row in the order in which three epochs take them."""
     seen: list[list[int]] = []
 
     class Note(Callback):
@@ -173,18 +174,28 @@ def test_each_epoch_has_an_order_of_its_own(tiny_model, corpus, tmp_path):
                 seen.append([])
             seen[-1].append(len(batch.targets))
 
-    module = MStepModule(str(tiny_model))
-    data = ComposeDataModule(str(tiny_model), corpus, batch_size=1)
+    module = MStepModule(str(model))
+    data = ComposeDataModule(str(model), corpus, batch_size=1)
     trainer = quiet_trainer(
-        tmp_path,
-        max_epochs=3,
-        enable_checkpointing=False,
-        callbacks=[Note()],
+        folder, max_epochs=3, enable_checkpointing=False, callbacks=[Note()], **settings
     )
     trainer.fit(module, data)
+    return seen
+
+
+def test_each_epoch_has_an_order_of_its_own(tiny_model, corpus, tmp_path):
+    seen = rows_of_epochs(tiny_model, corpus, tmp_path)
     assert [len(epoch) for epoch in seen] == [ROWS] * 3
     assert sorted(seen[0]) == sorted(seen[1]) == sorted(seen[2])
     assert len({tuple(epoch) for epoch in seen}) == 3
+
+
+def test_a_fit_that_is_to_overfit_some_batches_has_them_in_every_epoch(
+    tiny_model, corpus, tmp_path
+):
+    seen = rows_of_epochs(tiny_model, corpus, tmp_path, overfit_batches=4)
+    assert len(seen[0]) == 4
+    assert seen[0] == seen[1] == seen[2]
 
 
 def test_an_interrupted_fit_with_other_settings_is_refused(tiny_model, corpus, tmp_path):
@@ -193,6 +204,19 @@ def test_an_interrupted_fit_with_other_settings_is_refused(tiny_model, corpus, t
     changed = {**CONFIG, "model": {"lr": 0.02}}
     with pytest.raises(ValueError, match=r"made with model\.lr = 0\.01, now it is 0\.02"):
         fit(tiny_model, corpus, tmp_path / "cut", config=changed)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"gradient_clip_algorithm": "value"}, {"limit_train_batches": 4}]
+)
+def test_settings_of_the_trainer_that_decide_the_steps_may_not_change(
+    tiny_model, corpus, tmp_path, setting
+):
+    with pytest.raises(Blow):
+        fit(tiny_model, corpus, tmp_path, 3)
+    [(name, value)] = setting.items()
+    with pytest.raises(ValueError, match=rf"trainer\.{name} = None, now it is {value!r}"):
+        SaveProgress().resume(tmp_path, {**CONFIG, "trainer": setting})
 
 
 def test_memory_and_speed_may_change_and_settings_of_earlier_versions_lack_them(

@@ -1,6 +1,7 @@
 """A training set made inside the fit: the same rounds and weights however often it is cut off."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -94,6 +95,34 @@ def test_a_round_may_take_longer_than_any_other_collective(start, tmp_path):
     # a round takes 16 seconds; the ranks meet under the same time-out, however busy the machine is
     ended = fit(arguments(start, *more, engine="slow_engine.SlowEngine"), tmp_path)
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "refused"),
+    [
+        ("--model.optimizer.lr", "1e-3", "round-1 was made with rationale_model"),
+        ("--trainer.callbacks.recipe.sampling.n", "3", "round-0 was made with sampling.n = 2"),
+    ],
+)
+def test_rounds_that_an_earlier_fit_in_the_folder_made_otherwise_are_refused(
+    whole, start, tmp_path, flag, value, refused
+):
+    shutil.copytree(whole / "rounds", tmp_path / "rounds")
+    ended = fit(arguments(start, flag, value), tmp_path)
+    assert ended.returncode == 2
+    assert refused in ended.stderr
+    assert not list((tmp_path / "rounds").glob("checked-*"))
+
+
+def test_the_same_fit_once_more_takes_the_rounds_that_are_there(whole, start, tmp_path):
+    shutil.copytree(whole / "rounds", tmp_path / "rounds")
+    ended = fit(arguments(start), tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "sampled rationales" not in ended.stderr
+    found = weights(tmp_path)
+    for name, value in weights(whole).items():
+        assert torch.equal(found[name], value), name
+    assert not list((tmp_path / "rounds").glob("checked-*"))
 
 
 def test_without_reloading_it_is_said_what_to_set(start, tmp_path):

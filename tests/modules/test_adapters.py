@@ -158,6 +158,12 @@ def test_an_adapters_folder_as_weights_is_trained_on(tiny_model, corpus, tmp_pat
         assert settings["base_model_name_or_path"] == str(tiny_model)
 
 
+@pytest.mark.parametrize("alpha", [0.0, -8.0, float("nan")])
+def test_an_adapter_that_would_change_nothing_or_the_wrong_way_is_refused(alpha):
+    with pytest.raises(ValueError, match=rf"adapter\.alpha={alpha}: it must be above 0"):
+        LoRA(rank=4, alpha=alpha)
+
+
 def test_another_rank_than_the_folders_is_refused(tiny_model, corpus, tmp_path):
     fit(tiny_model, corpus, tmp_path / "first")
     with pytest.raises(ValueError, match=r"has rank 4, but adapter\.rank is 8: set it to 4"):

@@ -188,6 +188,23 @@ def test_the_reference_is_kept_for_later_epochs_and_resumed_fits(tiny_model, cor
         )
 
 
+@pytest.mark.parametrize(
+    ("adapter", "precision"), [(None, "bf16-true"), (LoRA(rank=2, base="bfloat16"), "32-true")]
+)
+def test_a_reference_of_another_precision_in_the_same_folder_is_not_taken(
+    tiny_model, corpus, tmp_path, adapter, precision
+):
+    still = partial(torch.optim.SGD, lr=0.0)
+    fit(DPOModule(str(tiny_model), still), pair_data(tiny_model, corpus), tmp_path)
+    said = []
+    for folder in (tmp_path, tmp_path / "of-its-own"):
+        module = DPOModule(str(tiny_model), still, adapter=adapter)
+        trainer = fit(module, pair_data(tiny_model, corpus), folder, precision=precision)
+        said.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+    assert said[0] == said[1]
+    assert len(list((tmp_path / "reference_logprobs").glob("*.safetensors"))) == 2
+
+
 def test_with_an_adapter_the_reference_is_the_adapter_at_the_start_not_the_base(
     tiny_model, corpus, tmp_path
 ):

@@ -99,6 +99,31 @@ def test_the_step_is_the_gradient_of_the_mean_over_target_tokens(tiny_model, cor
         assert_close(ours, theirs - theirs.grad, atol=1e-5, rtol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize(
+    "limit", [{"limit_train_batches": 3}, {"limit_train_batches": 0.35}, {"overfit_batches": 5}]
+)
+def test_a_limit_that_cuts_a_step_is_refused(tiny_model, corpus, tmp_path, limit):
+    data = ComposeDataModule(str(tiny_model), corpus, batch_size=2)  # 4 steps of 4 micro-batches
+    with pytest.raises(ValueError, match=r"[345] micro-batches an epoch end within a step of 4"):
+        fit(MStepModule(str(tiny_model), SGD), data, tmp_path, 4, **limit)
+
+
+@pytest.mark.parametrize("limit", [{"limit_train_batches": 0.5}, {"fast_dev_run": True}])
+def test_a_limit_between_steps_and_a_trial_run_are_taken(tiny_model, corpus, tmp_path, limit):
+    data = ComposeDataModule(str(tiny_model), corpus, batch_size=2)
+    trainer = fit(MStepModule(str(tiny_model), SGD), data, tmp_path, 4, **limit)
+    assert trainer.global_step == (1 if "fast_dev_run" in limit else 2)
+
+
+@pytest.mark.parametrize("count", [0, -4])
+def test_steps_of_nothing_are_refused(tiny_model, corpus, tmp_path, count):
+    with pytest.raises(ValueError, match=f"batch_size={count}: a step has at least 1 row"):
+        ComposeDataModule(str(tiny_model), corpus, batch_size=count)
+    data = ComposeDataModule(str(tiny_model), corpus)
+    with pytest.raises(ValueError, match=f"batches={count}: a step has at least 1 micro-batch"):
+        fit(MStepModule(str(tiny_model), SGD), data, tmp_path, count)
+
+
 def test_a_fit_exports_what_it_trained(tiny_model, corpus, tmp_path):
     module = MStepModule(str(tiny_model), partial(torch.optim.AdamW, lr=1e-2))
     data = ComposeDataModule(str(tiny_model), corpus, batch_size=4)

@@ -124,6 +124,16 @@ def test_a_step_is_clipped_to_the_norm_that_it_logs(tiny_model, corpus, tmp_path
     assert_close(moved[1], moved[0] * 0.5 / norm, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+@pytest.mark.parametrize("clip", [-1.0, math.nan])
+def test_a_limit_that_would_turn_the_gradient_round_is_refused(
+    tiny_model, corpus, tmp_path, clip, algorithm
+):
+    settings = {"gradient_clip_val": clip, "gradient_clip_algorithm": algorithm}
+    with pytest.raises(ValueError, match=f"trainer.gradient_clip_val={clip}"):
+        fit(MStepModule(str(tiny_model)), data(tiny_model, corpus), tmp_path, **settings)
+
+
 def test_a_step_without_a_finite_gradient_is_as_if_it_had_not_been(tiny_model, corpus, tmp_path):
     watch = Watch()
     module = spoilt(tiny_model, 2, 5)

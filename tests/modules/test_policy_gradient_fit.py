@@ -8,6 +8,7 @@ import pytest
 import torch
 from quiet_fit import fit, plain_logprobs
 from safetensors.torch import load_file
+from tiny import save_tiny_model
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
@@ -127,6 +128,16 @@ def test_the_ratio_is_to_the_policy_that_sampled_however_many_epochs_and_runs_la
     assert kept.stat().st_mtime_ns == written
 
 
+def test_the_ratio_of_other_weights_in_the_same_folder_is_to_themselves(
+    tiny_model, corpus, tmp_path
+):
+    for weights in (tiny_model, save_tiny_model(tmp_path / "other", seed=5)):
+        module = EStepModule(str(weights), SGD, PolicyGradient())
+        data = RolloutDataModule(str(weights), corpus, batch_size=6)
+        trainer = fit(module, data, tmp_path / "run")
+        assert float(trainer.callback_metrics["e_step/ratio"]) == pytest.approx(1.0, abs=1e-5)
+
+
 def test_a_penalty_draws_towards_the_reference_and_none_given_is_named(
     tiny_model, corpus, tmp_path
 ):
@@ -171,6 +182,24 @@ def test_estimator_and_data_that_do_not_go_together_are_named(tiny_model, corpus
             RolloutDataModule(str(tiny_model), Corpus(str(bare))),
             tmp_path / "c",
         )
+
+
+def test_rows_are_those_that_the_corpus_names(tiny_model, corpus):
+    def groups(**given):
+        found = RolloutDataModule(str(tiny_model), Corpus(**{"path": corpus.path, **given}))
+        return [rollout.group for rollout in found.training_examples(found.corpus)]
+
+    assert groups(limit=3) == ["g0"] * 3
+    assert groups(only={"id": "p1"}) == ["g1"] * 3
+    assert groups(path=corpus.path.replace("rollouts", "roll*")) == ["g0"] * 3 + ["g1"] * 3
+
+
+@pytest.mark.parametrize("field", ["statement", "level", "rationale"])
+def test_a_row_without_its_problem_is_named(tiny_model, corpus, field):
+    rows = [{name: row[name] for name in row if name != field} for row in read(corpus)]
+    Path(corpus.path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=rf"line 1 has no {field}: .* recipe Rollouts"):
+        RolloutDataModule(str(tiny_model), corpus).training_examples(corpus)
 
 
 def test_rows_of_another_tokenizer_are_refused(tiny_model, corpus, tmp_path):

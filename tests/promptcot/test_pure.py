@@ -99,8 +99,8 @@ def test_columns_are_found_by_their_usual_names(tmp_path):
         (['{"y": "a"}'], r"line 1: no statement of a problem, but the fields 'y'"),
         (['{"id": 1, "x": "a"}', '{"id": 1, "x": "b"}'], "line 2: the id '1' is that of .* line 1"),
         (['{"x": "a", "concepts": "k"}'], "line 1: the concepts are 'k'"),
-        (['{"x": "a \\ud800 b"}'], "line 1: the field 'x' has half of a surrogate pair"),
-        (['[{"x": "a"},', '{"x": "\\udc00"}]'], "row 2: the field 'x' has half of a surrogate"),
+        (['{"x": "a \\ud800 b"}'], r"line 1: \\ud800 is half a character"),
+        (['[{"x": "a"},', '{"x": "\\udc00"}]'], r"row 2: \\udc00 is half a character"),
         ([], "has no rows to use"),
     ],
 )
