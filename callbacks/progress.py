@@ -176,9 +176,8 @@ class SaveProgress(Checkpoint):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._latest = ""
-        if trainer.is_global_zero and not _is_trial(
-            trainer
-        ):  # a checkpoint callback comes last: the weights are exported
+        # a checkpoint callback comes last: the weights are exported
+        if trainer.is_global_zero and not _is_trial(trainer):
             shutil.rmtree(Path(trainer.default_root_dir) / FOLDER, ignore_errors=True)
 
     def _is_due(self, trainer: Trainer) -> bool:
