@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
+SHORTEST = 2
+"""Tokens of a row: the first of all is predicted by nothing."""
 
 
 @runtime_checkable
@@ -74,6 +76,10 @@ class RowsDataModule(LightningDataModule, ABC):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size={batch_size}: a step has at least 1 row")
+        if max_tokens < SHORTEST:
+            raise ValueError(
+                f"data.max_tokens={max_tokens}: a row has at least {SHORTEST}, one of them a target"
+            )
         if token_budget is not None and token_budget < max_tokens:
             raise ValueError(
                 f"data.token_budget={token_budget} holds no row of data.max_tokens={max_tokens}: "

@@ -6,6 +6,7 @@ PEFT and bitsandbytes are guests of this file. Every objective has them by its a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +52,10 @@ class LoRA:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"adapter.rank={self.rank}: a matrix has at least rank 1")
-        if not self.alpha > 0:
+        if not 0 < self.alpha < math.inf:
             raise ValueError(
-                f"adapter.alpha={self.alpha}: it must be above 0, or the adapter changes nothing"
+                f"adapter.alpha={self.alpha}: it must be above 0, or the adapter changes nothing, "
+                "and finite"
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"adapter.dropout={self.dropout}: it must lie in [0, 1)")

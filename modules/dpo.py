@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,8 +50,8 @@ class Preference:
     nll_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.beta > 0:
-            raise ValueError(f"beta={self.beta}: it must be above 0, as 0.1 is")
+        if not 0 < self.beta < math.inf:
+            raise ValueError(f"beta={self.beta}: it must be above 0 and finite, as 0.1 is")
         if not 0 <= self.label_smoothing < 0.5:  # noqa: PLR2004
             raise ValueError(
                 f"label_smoothing={self.label_smoothing}: it is a share of pairs that are the "

@@ -48,6 +48,12 @@ class Corpus:
     limit: int | None = None
     split: str = "train"
 
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(
+                f"limit={self.limit} of the corpus {self.path}: give 1 row or more, or null for all"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Seeds:

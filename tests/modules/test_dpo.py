@@ -308,6 +308,7 @@ def test_long_pairs_are_left_out_and_counted_and_flaws_of_rows_named(
     ("given", "said"),
     [
         ({"beta": 0.0}, "beta=0.0: it must be above 0"),
+        ({"beta": float("inf")}, "beta=inf: it must be above 0 and finite"),
         ({"label_smoothing": 0.5}, "label_smoothing=0.5: it is a share of pairs"),
         ({"loss": "ipo", "label_smoothing": 0.1}, "has no meaning for the loss ipo"),
         ({"nll_weight": -1.0}, "nll_weight=-1.0 would make the chosen solutions less likely"),

@@ -119,6 +119,8 @@ def test_a_limit_between_steps_and_a_trial_run_are_taken(tiny_model, corpus, tmp
 def test_steps_of_nothing_are_refused(tiny_model, corpus, tmp_path, count):
     with pytest.raises(ValueError, match=f"batch_size={count}: a step has at least 1 row"):
         ComposeDataModule(str(tiny_model), corpus, batch_size=count)
+    with pytest.raises(ValueError, match=f"max_tokens={count}: a row has at least 2"):
+        ComposeDataModule(str(tiny_model), corpus, max_tokens=count)
     data = ComposeDataModule(str(tiny_model), corpus)
     with pytest.raises(ValueError, match=f"batches={count}: a step has at least 1 micro-batch"):
         fit(MStepModule(str(tiny_model), SGD), data, tmp_path, count)

@@ -158,3 +158,9 @@ def test_rows_of_one_problem_are_held_out_together_in_any_order():
     assert held == held_out_statements(problems[::-1], 0.2, seed=1)
     with pytest.raises(ValueError, match="both need at least one"):
         held_out_statements(problems[:1], 0.2, seed=1)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_corpus_of_no_rows_is_refused_by_its_limit(limit):
+    with pytest.raises(ValueError, match=rf"limit={limit} of the corpus a\.jsonl: give 1 row or"):
+        Corpus("a.jsonl", limit=limit)
