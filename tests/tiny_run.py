@@ -44,12 +44,12 @@ SAVE_EACH_STEP = {
 }
 
 
-def rows(count: int = 12) -> list[dict[str, Any]]:
-    """Annotated problems of a few characters each."""
+def rows(count: int = 12, step: int = 1) -> list[dict[str, Any]]:
+    """Annotated problems of a few characters each; the larger the step, the more lie between."""
     return [
         {
             "id": f"r{number}",
-            "statement": f"sum {number}?",
+            "statement": f"sum {number * step}?",
             "concepts": [f"c{number % 5}", f"d{number % 4}"],
             "rationale": f"by {number % 3}",
         }
@@ -77,7 +77,7 @@ def write_run(folder: Path, **changes: Any) -> Path:
     sampling = {"max_tokens": 24}
     settings = {
         "folder": str(folder / "run"),
-        "corpus": {"path": str(write_jsonl(folder / "rows.jsonl", rows()))},
+        "corpus": {"path": str(write_jsonl(folder / "rows.jsonl", rows(step=37)))},
         "weights": str(folder / "model"),
         "held_out": 0.25,
         "rounds": 1,
@@ -91,7 +91,7 @@ def write_run(folder: Path, **changes: Any) -> Path:
         "e_step": {"sampling": {"n": 3, **sampling}},
         "m_step": {"sampling": {"temperature": 0.0, **sampling}},
         "evaluation": {"num_samples": 3, "max_tokens": 24, "compose_max_tokens": 60},
-        "compose": {"num_sets": 24, "num_concepts": 2, "sampling": {"max_tokens": 60}},
+        "compose": {"num_sets": 24, "num_concepts": 2, "sampling": {"n": 3, "max_tokens": 60}},
         **changes,
     }
     path = folder / "em.yaml"
