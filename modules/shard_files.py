@@ -70,8 +70,8 @@ class StagingPlanner(DefaultSavePlanner):
         if buffer is None or buffer.nbytes < tensor.nbytes:
             self._own.buffer = buffer = torch.empty(tensor.nbytes, dtype=torch.uint8)
         # a storage as large as the tensor: the writer would copy a view of a larger one once more
-        copy = torch.frombuffer(buffer.numpy(), dtype=tensor.dtype, count=tensor.numel())
-        return copy.view(tensor.shape).copy_(tensor.detach())
+        copy = torch.frombuffer(buffer.numpy(), dtype=torch.uint8, count=tensor.nbytes)
+        return copy.view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
 
 
 class ParallelReader(FileSystemReader):
