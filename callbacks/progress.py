@@ -24,7 +24,11 @@ from promptcot.store import check_settings, read_json, write_json
 FOLDER = "progress"
 POINTER = "latest.json"
 DECIDING = (
-    *("precision", "gradient_clip_val", "gradient_clip_algorithm", "max_epochs", "max_steps"),
+    "precision",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "max_epochs",
+    "max_steps",
     "limit_train_batches",
 )
 """Settings of the trainer that a resumed fit must share. Devices, micro-batches of a step and the

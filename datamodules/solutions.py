@@ -147,7 +147,8 @@ def piece_of(row: Mapping[str, Any], name: str, place: str) -> Piece:
     if isinstance(given, list):
         raise UnusableRow(
             f"{name} of no text",
-            f"{place}: {name} is a list of {str(given)[:60]!r}, not a text",
+            f"{place}: {name} is a list, {str(given)[:60]!r}: give a text, or an object with text "
+            "and tokens",
         )
     if not given or not isinstance(given, str | tuple):
         raise UnusableRow(

@@ -18,7 +18,6 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict, load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim import Optimizer
@@ -76,7 +75,7 @@ def read_shards(path: Path, weights_only: bool | None = None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     _load_state_dict(
         found,
-        storage_reader=FileSystemReader(path),
+        storage_reader=ParallelReader(path),
         planner=_EmptyStateDictLoadPlanner(),
         no_dist=True,
     )

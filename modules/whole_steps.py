@@ -19,8 +19,8 @@ def check_steps(trainer: Trainer) -> None:
     limit = trainer.gradient_clip_val
     if limit is not None and not limit >= 0:  # a negative one would be a factor of the gradient
         raise ValueError(
-            f"trainer.gradient_clip_val={limit}: it must be above 0, as 1.0 is, or null for no "
-            "clipping"
+            f"trainer.gradient_clip_val={limit}: it must be 0 or more; 1.0 is usual, and "
+            "null is no clipping"
         )
 
 
