@@ -113,17 +113,18 @@ def train() -> Any:  # noqa: ANN401
 def cli_class() -> type[Any]:
     """Lightning's command line with our errors, callbacks that add up, and fits that go on."""
     from lightning.pytorch import Trainer
-    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+    from lightning.pytorch.cli import LightningArgumentParser
 
     from modules.checkpoints import check_checkpoint
     from modules.launching import end_together
+    from modules.memory import CuresCLI
     from modules.strategies import check_strategy
     from promptcot.command_line import AddingConfigFile, HelpfulErrors
 
     class Parser(HelpfulErrors, LightningArgumentParser):
         """Lightning's, with our errors."""
 
-    class CLI(LightningCLI):
+    class CLI(CuresCLI):
         def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
             parser = Parser(**kwargs)
             parser.add_argument("-c", "--config", action=AddingConfigFile, help="A YAML file.")

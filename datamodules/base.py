@@ -49,7 +49,7 @@ class RowsDataModule(LightningDataModule, ABC):
         corpus: The rows. Where a callback refreshes the training set, its rounds take their place.
         batch_size: Sequences in one optimizer step, over all devices and micro-batches.
         token_budget: Most tokens of one micro-batch. A step then takes as many rows as its
-            micro-batches can hold, nearly full, and ``batch_size`` is that of evaluation alone.
+            micro-batches can hold, nearly full, whatever ``batch_size``.
         max_tokens: Longest sequence, though never longer than the model's context; longer ones
             are left out, counted and named.
         seed: Decides the order of the rows.
@@ -129,8 +129,12 @@ class RowsDataModule(LightningDataModule, ABC):
         """Batches of examples, planned by the arguments of this data module."""
         assert self.trainer is not None
         rows = examples if isinstance(examples, RowsOnDisk) else RowsInMemory(examples)
-        plan = Plan(self.sources(examples), self.seed, self.batch_size, self.token_budget)
-        return TrainingBatches(rows, plan, self.trainer, collate)
+        return TrainingBatches(rows, self._plan(self.sources(examples)), self.trainer, collate)
+
+    def evaluation_batches(self, examples: Sequence[TokenSequence]) -> EvaluationBatches:
+        """Batches of examples in their order, none of them larger than those of training."""
+        assert self.trainer is not None
+        return EvaluationBatches(examples, self._plan(()), self.trainer)
 
     def sources(self, examples: Sequence[Any]) -> tuple[Source, ...]:
         """Where the examples come from; a mixture has several."""
@@ -201,9 +205,10 @@ class RowsDataModule(LightningDataModule, ABC):
             raise ValueError(
                 "no rows to evaluate on: name them with --data.held_out.path (a .jsonl file)"
             )
-        assert self.trainer is not None
-        rank = (self.trainer.global_rank, self.trainer.world_size)
-        return EvaluationBatches(self.held_out_examples, self.batch_size, rank)
+        return self.evaluation_batches(self.held_out_examples)
+
+    def _plan(self, sources: tuple[Source, ...]) -> Plan:
+        return Plan(sources, self.seed, self.batch_size, self.token_budget)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's own."""

@@ -7,7 +7,6 @@ from the first step, so a resumed fit must read what was computed before.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -21,7 +20,6 @@ from safetensors.torch import load_file, save_file
 from datamodules.packed import EvaluationBatches
 from promptcot.fingerprints import fingerprint
 from promptcot.ranks import on_rank_0
-from promptcot.tokens import Example
 
 
 class KeptLogprobs:
@@ -36,8 +34,7 @@ class KeptLogprobs:
         trainer: Trainer,
         folder: Path,
         name: str,
-        sequences: Sequence[Example],
-        batch_size: int,
+        batches: EvaluationBatches,
     ) -> torch.Tensor:
         """Of all target tokens, end to end, [N] float32, in nats; every rank must call this.
 
@@ -45,8 +42,7 @@ class KeptLogprobs:
             trainer: With the policy.
             folder: Where they are kept, under a hash of ``name`` and of how they are computed.
             name: Tells sequences and weights apart from all others.
-            sequences: In the order of the result.
-            batch_size: Sequences of one forward pass, over all ranks.
+            batches: Of the sequences, in the order of the result.
 
         Raises:
             RuntimeError: They could not be written.
@@ -60,7 +56,7 @@ class KeptLogprobs:
                     f"{path} is gone: the log-probabilities of the policy before it was trained on "
                     "these rows, which it cannot tell any more; restore the file, or start anew"
                 )
-            found = scored(trainer, sequences, batch_size)
+            found = scored(trainer, batches)
             on_rank_0(f"{path} was not written", partial(_write, found, path))
         self.name = name
         return load_file(path)["logprobs"]
@@ -94,9 +90,8 @@ def _write(found: torch.Tensor, path: Path) -> None:
     os.replace(part, path)
 
 
-def scored(trainer: Trainer, sequences: Sequence[Example], batch_size: int) -> torch.Tensor:
+def scored(trainer: Trainer, batches: EvaluationBatches) -> torch.Tensor:
     """Log-probabilities of all targets under the policy as it is, by all ranks together."""
-    batches = EvaluationBatches(sequences, batch_size, (trainer.global_rank, trainer.world_size))
     module = cast(Any, trainer.lightning_module)
     segments = list(chain.from_iterable(module.score(batch) for batch in batches))
     mine = dict(zip(batches.indices, segments, strict=True))

@@ -7,10 +7,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from datamodules.figures import log_figures
-from datamodules.planning import Plan
+from datamodules.planning import Plan, runs
 from datamodules.rows import Rows
 from promptcot.batches import TokenBatch, pack
-from promptcot.chunks import chunks
 from promptcot.tokens import TokenSequence, Trainable
 
 if TYPE_CHECKING:
@@ -87,20 +86,23 @@ class TrainingBatches(Generic[E, B]):
 
 
 class EvaluationBatches:
-    """Every row once, in order; each rank has as many batches as the others.
+    """Every row once, in micro-batches as large as those of training; as many of each rank.
 
     Args:
         examples: All sequences.
-        batch_size: Sequences in one batch, over all ranks.
-        rank: This rank and the number of ranks.
+        plan: With the size of a step, and of a micro-batch where it has one.
+        trainer: Tells rank, and micro-batches of a step.
     """
 
-    def __init__(
-        self, examples: Sequence[TokenSequence], batch_size: int, rank: tuple[int, int]
-    ) -> None:
-        number, world_size = rank
+    def __init__(self, examples: Sequence[TokenSequence], plan: Plan, trainer: Trainer) -> None:
+        ranks = trainer.world_size
+        rows = plan.batch_size // (trainer.accumulate_grad_batches * ranks)
+        rows = max(1, min(rows, -(-len(examples) // ranks)))  # some for every rank
+        of_all = runs([len(example) for example in examples], rows, plan.token_budget)
         self.examples = examples
-        self.batches = [batch[number::world_size] for batch in chunks(len(examples), batch_size)]
+        self.batches: list[Sequence[int]] = [*of_all[trainer.global_rank :: ranks]]
+        if len(self.batches) < -(-len(of_all) // ranks):
+            self.batches.append([])
 
     @property
     def indices(self) -> list[int]:

@@ -100,7 +100,7 @@ class PairDataModule(KeepsLogprobs, RowsDataModule):
         is_round = bool(manifest_settings(self._source))
         root = Path(self._source.path).parent if is_round else Path(trainer.default_root_dir)
         found: list[float] = self.kept.of(
-            trainer, root / FOLDER, name, sequences, self.batch_size
+            trainer, root / FOLDER, name, self.evaluation_batches(sequences)
         ).tolist()
         return found
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from random import Random
 
 import numpy as np
+
+from promptcot.chunks import chunks
 
 LOOKAHEAD = 256
 """Rows that found no room in a step before it is closed; they come first in the next one."""
@@ -144,6 +146,25 @@ def fill_steps(
         if not step:
             return steps
         steps.append(step)
+
+
+def runs(lengths: Sequence[int], rows: int, budget: int | None) -> list[range]:
+    """Consecutive rows cut into micro-batches that keep their order.
+
+    Args:
+        lengths: Tokens of every row.
+        rows: Most rows of one, where there is no budget.
+        budget: Most tokens of one; a row that is longer is one by itself.
+    """
+    if budget is None:
+        return list(chunks(len(lengths), rows))
+    starts, tokens = [], budget + 1
+    for row, length in enumerate(lengths):
+        tokens += length
+        if tokens > budget:
+            starts.append(row)
+            tokens = length
+    return [range(*pair) for pair in pairwise([*starts, len(lengths)])]
 
 
 def share(step: Sequence[int], lengths: Sequence[int], parts: int) -> list[list[int]]:

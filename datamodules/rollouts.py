@@ -105,7 +105,7 @@ class RolloutDataModule(KeepsLogprobs, RationaleDataModule):
         rows = [(e.prompt, e.target, e.sampler_logprobs) for e in self.examples]
         name = fingerprint([weights_fingerprint(str(trainer.lightning_module.weights)), rows])
         folder = Path(trainer.default_root_dir) / FOLDER
-        return self.kept.of(trainer, folder, name, self.examples, self.batch_size)
+        return self.kept.of(trainer, folder, name, self.evaluation_batches(self.examples))
 
 
 def read_rollouts(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:

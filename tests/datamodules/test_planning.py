@@ -6,11 +6,14 @@ import time
 from collections import Counter
 from itertools import chain
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from datamodules.packed import EvaluationBatches
 from datamodules.planning import Plan, Source, fill_steps, share
+from promptcot.tokens import Example
 
 BUDGET = 32_768
 
@@ -155,3 +158,48 @@ def test_a_hundred_thousand_rows_are_planned_in_a_second_or_so(parts):
     steps = plan.steps(lengths, 0, parts)
     assert time.process_time() - start < 2
     assert len(set(chain.from_iterable(steps))) == 100_000
+
+
+def evaluated(lengths, batch_size, accumulate, ranks, budget=None):
+    """Each rank's rows of each micro-batch, and the batches themselves."""
+    rows = [Example((1,), (2,) * (length - 1), (length - 1,)) for length in lengths]
+    plan = Plan((), 7, batch_size, budget)
+    trainers = [
+        SimpleNamespace(global_rank=rank, world_size=ranks, accumulate_grad_batches=accumulate)
+        for rank in range(ranks)
+    ]
+    return [EvaluationBatches(rows, plan, trainer) for trainer in trainers]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "ranks", "budget", "expected"),
+    [
+        (4, 1, 1, None, [[[0, 1, 2, 3], [4, 5, 6]]]),
+        (4, 2, 1, None, [[[0, 1], [2, 3], [4, 5], [6]]]),
+        (5, 2, 1, None, [[[0, 1], [2, 3], [4, 5], [6]]]),  # a half of training's is of 2 or 3
+        (2, 8, 1, None, [[[n] for n in range(7)]]),
+        (4, 1, 2, None, [[[0, 1], [4, 5]], [[2, 3], [6]]]),
+        (6, 1, 2, None, [[[0, 1, 2], [6]], [[3, 4, 5], []]]),
+        (99, 1, 3, None, [[[0, 1, 2]], [[3, 4, 5]], [[6]]]),  # some for every rank
+        (99, 1, 1, 10, [[[0, 1], [2], [3, 4, 5], [6]]]),  # tokens 3, 4, 9, 2, 2, 6, 12
+        (99, 4, 2, 10, [[[0, 1], [3, 4, 5]], [[2], [6]]]),
+    ],
+)
+def test_rows_are_evaluated_once_in_micro_batches_as_small_as_trainings(
+    batch_size, accumulate, ranks, budget, expected
+):
+    found = evaluated([3, 4, 9, 2, 2, 6, 12], batch_size, accumulate, ranks, budget)
+    assert [[list(batch) for batch in rank.batches] for rank in found] == expected
+    assert sorted(chain.from_iterable(rank.indices for rank in found)) == list(range(7))
+    assert [[len(batch.boundaries) - 1 for batch in rank] for rank in found] == [
+        [max(1, len(batch)) for batch in rank] for rank in expected
+    ]
+
+
+def test_a_rank_without_rows_evaluates_no_target():
+    [_, last] = evaluated([3] * 5, 4, 1, 2)[1]
+    assert len(last.targets) == 0
+
+
+def test_no_rows_make_no_batch():
+    assert [len(rank) for rank in evaluated([], 4, 1, 2)] == [0, 0]
