@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ import pytest
 from tiny import save_tiny_model
 
 CHECKOUT = Path(__file__).parents[1]
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB, which each start of vLLM clears
 
 
 @pytest.fixture(scope="session")
