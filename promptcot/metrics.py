@@ -56,6 +56,22 @@ def bootstrap_interval(
     return means[int(tail * (draws - 1))], means[math.ceil((1 - tail) * (draws - 1))]
 
 
+def share_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of values in [0, 1] (one a problem): by bootstrap, unless all are equal.
+
+    Of n equal values every resampled mean is the same, which is no proof that there are no others:
+    problems with another value may be as many as Clopper and Pearson's bound for 0 of n, and that
+    value may be 0 or 1. Of values that are all 0, or all 1, it is Clopper and Pearson's interval.
+
+    Source:
+        Clopper & Pearson 1934, Biometrika 26(4).
+    """
+    if min(values) < max(values):
+        return bootstrap_interval(values, level=level)
+    same = ((1 - level) / 2) ** (1 / len(values))  # share of problems that have it, at least
+    return same * values[0], same * values[0] + 1 - same
+
+
 def pass_at_k(attempts: int, passed: int, k: int) -> float:
     """Chance that at least one of k attempts, drawn from those made, passes; without bias.
 

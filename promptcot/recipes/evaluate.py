@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from promptcot.attempts import attempt_figures
-from promptcot.metrics import bootstrap_interval, pass_at_k
+from promptcot.metrics import pass_at_k, share_interval
 from promptcot.protocols import Sampling
 from promptcot.recipes.attempting import Attempting
 from promptcot.store import ROWS, Round
@@ -26,8 +26,8 @@ class Evaluate(Attempting):
     """Samples n solutions of each problem and tells pass@1 and pass@n, with 95 % intervals.
 
     A row is a problem with the number of its attempts that passed. Intervals are over problems,
-    by bootstrap; an attempt about which the verifier cannot decide, or that is malformed or cut
-    off, did not pass.
+    by bootstrap, or exact where all problems are solved equally often; an attempt about which the
+    verifier cannot decide, or that is malformed or cut off, did not pass.
 
     Args:
         sampling: Of the policy.
@@ -62,7 +62,7 @@ def pass_figures(solved: Sequence[Solved], n: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for k in sorted({1, n}) if solved else ():
         values = [pass_at_k(attempts, passed, k) for passed, attempts in solved]
-        low, high = bootstrap_interval(values)
+        low, high = share_interval(values)
         name = f"pass_at_{k}"
         found |= {name: fmean(values), f"{name}_low": low, f"{name}_high": high}
     return found

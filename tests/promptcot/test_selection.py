@@ -2,7 +2,7 @@
 
 import pytest
 
-from promptcot.metrics import pass_at_k
+from promptcot.metrics import bootstrap_interval, pass_at_k, share_interval
 from promptcot.records import Domain, Problem
 from promptcot.selection import (
     NO_LABEL,
@@ -140,3 +140,24 @@ def test_pass_at_k_is_the_chance_of_one_right_among_k_drawn():
     for bad in ((4, 5, 1), (4, 1, 5), (4, 1, 0), (4, -1, 1)):
         with pytest.raises(ValueError, match="k must be from 1"):
             pass_at_k(*bad)
+
+
+@pytest.mark.parametrize(
+    ("values", "interval"),
+    [
+        # Clopper and Pearson: 0 of n are fewer than 1 - 0.025^(1/n)
+        ([1.0], (0.025, 1.0)),
+        ([0.0], (0.0, 0.975)),
+        ([1.0] * 10, (0.6915, 1.0)),
+        ([0.0] * 10, (0.0, 0.3085)),
+        # 30.85 % of the problems may have 0, or 1, instead
+        ([0.5] * 10, (0.3457, 0.6543)),
+    ],
+)
+def test_equal_shares_leave_room_for_problems_that_were_not_asked(values, interval):
+    assert share_interval(values) == pytest.approx(interval, abs=1e-4)
+
+
+def test_an_interval_of_shares_that_differ_is_the_bootstraps():
+    values = [0.0, 0.25, 1.0, 0.5]
+    assert share_interval(values) == bootstrap_interval(values)
