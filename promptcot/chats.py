@@ -29,7 +29,8 @@ FOLLOWS: Mapping[str, tuple[str, ...]] = {
     ASSISTANT: (USER,),
 }
 """Whose message may stand before whose; "" is the beginning."""
-STAND_IN = "text"
+STAND_IN = "stand-in"
+"""For what is said; within no control token, as "text" is within <|endoftext|>."""
 THINK = "<think>"
 
 

@@ -200,6 +200,16 @@ def test_the_turn_s_end_is_found_among_control_tokens_without_a_name(embedded_we
         encode_chat(gemma, [Message("system", "s"), *talk("hi", "yo")])
 
 
+def test_a_turn_s_end_is_found_where_the_whole_ends_with_endoftext(embedded_weights):
+    phi3 = tokenizer_with("", None)
+    phi3.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|assistant|>", "<|end|>"]})
+    phi3.eos_token = "<|endoftext|>"
+    phi3.chat_template = template("phi3")
+    assert turn_end(phi3) == "<|end|>"
+    [turns] = encode_chat(phi3, talk("hi", "yo", "so?", "no"))
+    assert [phi3.decode(turns.tokens[a:b]) for a, b in turns.spans] == ["yo<|end|>", "no<|end|>"]
+
+
 @pytest.mark.parametrize("name", ["qwen2_5", "llama3", "", "qwen3"])
 def test_token_ids_pass_through_unchanged(embedded_weights, name):
     tokenizer = tokenizer_with(name)
