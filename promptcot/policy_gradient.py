@@ -40,14 +40,16 @@ def group_advantages(rewards: Tensor, baseline: Baseline) -> Tensor:
     num_samples = rewards.shape[-1]
     if num_samples < 2:  # noqa: PLR2004
         raise ValueError("a policy gradient compares samples of one prompt: sample 2 or more")
-    centred = rewards - rewards.mean(-1, keepdim=True)
+    exact = rewards.double()  # the rounding of a mean of float32 is no difference of rewards
+    centred = exact - exact.mean(-1, keepdim=True)
     if baseline == "rloo":
         # r_i - mean of the others = n / (n - 1) * (r_i - mean of all)
-        return centred * num_samples / (num_samples - 1)
-    if baseline == "mean":
-        return centred
-    deviation = rewards.std(-1, keepdim=True)
-    return torch.where(deviation > MIN_DEVIATION, centred / deviation, torch.zeros_like(centred))
+        centred = centred * num_samples / (num_samples - 1)
+    elif baseline == "grpo":
+        deviation = exact.std(-1, keepdim=True)
+        is_spread = deviation > MIN_DEVIATION
+        centred = torch.where(is_spread, centred / deviation, torch.zeros_like(centred))
+    return centred.to(rewards.dtype)
 
 
 def clipped_surrogate(

@@ -37,6 +37,14 @@ def test_advantages_sum_to_zero_and_do_not_see_a_shift_of_the_rewards(baseline):
     assert_close(group_advantages(torch.full((1, 4), 0.3), baseline), torch.zeros(1, 4))
 
 
+@pytest.mark.parametrize("reward", [-1856.81, -3300.92, -3728.48, -4414.91])
+@pytest.mark.parametrize("num_samples", [3, 7, 8, 12, 16])
+def test_equal_rewards_of_any_size_teach_nothing(reward, num_samples):
+    # in float32 the mean of equal numbers may be another, by more than MIN_DEVIATION
+    rewards = torch.full((1, num_samples), reward)
+    assert not group_advantages(rewards, "grpo").any()
+
+
 def test_a_group_of_one_is_refused():
     with pytest.raises(ValueError, match="sample 2 or more"):
         group_advantages(torch.ones(3, 1), "rloo")
