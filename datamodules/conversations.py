@@ -14,6 +14,8 @@ ROLE_OF = {"human": USER, "gpt": ASSISTANT}
 """Roles of rows with ``conversations``, where they are others than ours."""
 ANSWERS = ("solution", "completion", "response")
 """Names under which the answer to a prompt is found, the first that is there."""
+UNREAD = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
+"""Parts of a message beside its content, which no sequence is made of."""
 WHOLE = (None, "", "stop")
 """Finish reasons of an answer that its author ended."""
 
@@ -86,11 +88,17 @@ def messages_of(listed: object, place: str) -> Iterator[Message]:
     """Messages of a list in a row.
 
     Raises:
-        UnusableRow: It is none, or one of them is empty.
+        UnusableRow: It is none, or one of them is empty or says something beside its content.
     """
     if not isinstance(listed, Sequence) or not all(isinstance(m, Mapping) for m in listed):
         raise UnusableRow("no messages", f"{place}: the messages are {str(listed)[:60]!r}")
     for number, message in enumerate(listed, 1):
+        if unread := [name for name in UNREAD if message.get(name)]:
+            raise UnusableRow(
+                f"message with {unread[0]}",
+                f"{place} message {number} has {', '.join(unread)}, which would be left out: put "
+                "thoughts into its content, as the model writes them, and leave out calls of tools",
+            )
         role = message.get("role", message.get("from"))
         name = "value" if "value" in message and "content" not in message else "content"
         content = piece_of(message, name, f"{place} message {number}")

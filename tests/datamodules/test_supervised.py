@@ -19,8 +19,10 @@ from transformers import AutoTokenizer
 
 from callbacks import SaveProgress
 from datamodules import SolutionDataModule
+from datamodules.conversations import messages_of
 from datamodules.supervised import Weighted
 from modules import SFTModule
+from promptcot.chats import Message, UnusableRow
 from promptcot.corpora import Corpus
 
 CHECKOUT = Path(__file__).parents[2]
@@ -272,3 +274,11 @@ def test_several_processes_encode_as_one_does(tiny_model, tmp_path):
     assert one.counts == two.counts
     assert one.counts["unusable_no_solution"] == 20
     assert one.examples.fingerprint == two.examples.fingerprint
+
+
+@pytest.mark.parametrize("part", ["tool_calls", "reasoning_content", "thinking"])
+def test_what_a_message_says_beside_its_content_is_not_left_out_without_a_word(part):
+    plain = {"role": "assistant", "content": "4"}
+    assert list(messages_of([plain | {part: None}], "row 1")) == [Message("assistant", "4")]
+    with pytest.raises(UnusableRow, match=rf"row 1 message 1 has {part}, which would be left out"):
+        list(messages_of([plain | {part: "2 + 2"}], "row 1"))
