@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,8 +47,10 @@ class Weighted:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.weight > 0:
-            raise ValueError(f"weight={self.weight} of {self.corpus.path}: it must be above 0")
+        if not 0 < self.weight < math.inf:
+            raise ValueError(
+                f"weight={self.weight} of {self.corpus.path}: it must be above 0 and finite"
+            )
 
 
 class SolutionDataModule(RowsDataModule):

@@ -203,7 +203,7 @@ def test_rows_and_tokens_of_each_source_are_in_the_logs_of_each_epoch(tiny_model
     assert sum(logged("epoch/b/target_tokens")) == sum(targets[8:])
 
 
-@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_weight_that_is_not_above_zero_is_refused(weight):
     with pytest.raises(ValueError, match="must be above 0"):
         Weighted(Corpus("rows.jsonl"), weight)
