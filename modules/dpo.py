@@ -62,10 +62,10 @@ class Preference:
                 f"label_smoothing={self.label_smoothing} has no meaning for the loss "
                 f"{self.loss}: set it to 0, or the loss to sigmoid or robust"
             )
-        if self.nll_weight < 0:
+        if not 0 <= self.nll_weight < math.inf:
             raise ValueError(
-                f"nll_weight={self.nll_weight} would make the chosen solutions less likely: it "
-                "must be 0 or more"
+                f"nll_weight={self.nll_weight}: it must be 0 or more, and finite; a negative one "
+                "would make the chosen solutions less likely"
             )
 
     def of_margins(self, margin: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -46,17 +47,17 @@ class PolicyGradient:
     correction_per_sequence: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.clip_low <= 1 or self.clip_high <= 0:
+        if not 0 < self.clip_low <= 1 or not self.clip_high > 0:
             raise ValueError(
                 f"clip_low={self.clip_low}, clip_high={self.clip_high}: the first must be in "
                 "(0, 1], the second above 0"
             )
-        if self.kl_coefficient < 0:
+        if not 0 <= self.kl_coefficient < math.inf:
             raise ValueError(
                 f"kl_coefficient={self.kl_coefficient} would drive the policy away from its "
-                "reference: it must be 0 or more"
+                "reference, or nowhere: it must be 0 or more, and finite"
             )
-        if self.correction_limit <= 1:
+        if not self.correction_limit > 1:
             raise ValueError(
                 f"correction_limit={self.correction_limit}: it must be above 1, the ratio of a "
                 "sampler that agrees with the trainer"

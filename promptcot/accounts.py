@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,9 +28,10 @@ class Prices:
     completion: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.prompt < 0 or self.completion < 0:
+        if not (0 <= self.prompt < math.inf and 0 <= self.completion < math.inf):
             raise ValueError(
-                f"prices prompt={self.prompt}, completion={self.completion}: a price is 0 or more"
+                f"prices prompt={self.prompt}, completion={self.completion}: a price is 0 or more, "
+                "and finite"
             )
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:

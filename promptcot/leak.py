@@ -6,6 +6,7 @@ zero, and a copy is shorter than a rationale and a problem.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from promptcot.overlap import longest_common_run, ngrams, words
@@ -30,10 +31,10 @@ class LeakGuard:
     free_words: int = 4
 
     def __post_init__(self) -> None:
-        if self.nats_per_word < 0 or self.free_words < 0:
+        if not 0 <= self.nats_per_word < math.inf or self.free_words < 0:
             raise ValueError(
                 f"leak_guard nats_per_word={self.nats_per_word}, free_words={self.free_words}: "
-                "both must be 0 or more; to do without, set leak_guard to null"
+                "both must be 0 or more, the first finite; to do without, set leak_guard to null"
             )
 
     def penalty(self, rationale: str, statement: str) -> float:

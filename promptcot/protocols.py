@@ -7,6 +7,7 @@ asked can write each to disk at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -38,10 +39,10 @@ class Sampling:
             raise ValueError(
                 f"sampling n={self.n}, max_tokens={self.max_tokens}: both must be at least 1"
             )
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
+        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
             raise ValueError(
                 f"sampling temperature={self.temperature}, top_p={self.top_p}: "
-                "the temperature must be 0 or more, and 0 < top_p <= 1"
+                "the temperature must be 0 or more and finite, and 0 < top_p <= 1"
             )
         if self.temperature == 0 and self.n > 1:
             raise ValueError(

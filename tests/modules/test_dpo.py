@@ -311,7 +311,8 @@ def test_long_pairs_are_left_out_and_counted_and_flaws_of_rows_named(
         ({"beta": float("inf")}, "beta=inf: it must be above 0 and finite"),
         ({"label_smoothing": 0.5}, "label_smoothing=0.5: it is a share of pairs"),
         ({"loss": "ipo", "label_smoothing": 0.1}, "has no meaning for the loss ipo"),
-        ({"nll_weight": -1.0}, "nll_weight=-1.0 would make the chosen solutions less likely"),
+        ({"nll_weight": -1.0}, "nll_weight=-1.0: it must be 0 or more, and finite"),
+        ({"nll_weight": float("nan")}, "nll_weight=nan"),
     ],
 )
 def test_settings_without_meaning_are_named(given, said):

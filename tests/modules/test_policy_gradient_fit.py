@@ -219,6 +219,9 @@ def test_rows_of_another_tokenizer_are_refused(tiny_model, corpus, tmp_path):
         ({"clip_low": 0.0}, "clip_low=0.0"),
         ({"kl_coefficient": -1.0}, "kl_coefficient=-1.0"),
         ({"correction_limit": 1.0}, "correction_limit=1.0"),
+        ({"clip_high": float("nan")}, "clip_high=nan"),
+        ({"kl_coefficient": float("nan")}, "kl_coefficient=nan"),
+        ({"correction_limit": float("nan")}, "correction_limit=nan"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(given, named):

@@ -76,7 +76,9 @@ def test_a_policy_that_copies_scores_below_an_honest_one_and_without_the_guard_a
     engine.close()
 
 
-@pytest.mark.parametrize("given", [{"nats_per_word": -1.0}, {"free_words": -1}])
+@pytest.mark.parametrize(
+    "given", [{"nats_per_word": -1.0}, {"nats_per_word": float("nan")}, {"free_words": -1}]
+)
 def test_a_guard_that_rewards_is_refused(given):
     with pytest.raises(ValueError, match="to do without, set leak_guard to null"):
         LeakGuard(**given)

@@ -11,6 +11,7 @@ from promptcot.metrics import effective_samples, importance_bound, log_sum_exp
 from promptcot.overlap import longest_common_run, ngram_overlap
 from promptcot.parsing import Composition, Flaw, parse_composition, parse_concepts, parse_rationale
 from promptcot.prompts import PromptFormat
+from promptcot.protocols import Sampling
 from promptcot.records import Domain, Problem
 from promptcot.split import held_out_statements
 
@@ -164,3 +165,9 @@ def test_rows_of_one_problem_are_held_out_together_in_any_order():
 def test_a_corpus_of_no_rows_is_refused_by_its_limit(limit):
     with pytest.raises(ValueError, match=rf"limit={limit} of the corpus a\.jsonl: give 1 row or"):
         Corpus("a.jsonl", limit=limit)
+
+
+@pytest.mark.parametrize("temperature", [-0.1, float("nan"), float("inf")])
+def test_a_temperature_that_divides_nothing_is_refused(temperature):
+    with pytest.raises(ValueError, match=f"temperature={temperature}"):
+        Sampling(temperature=temperature)
