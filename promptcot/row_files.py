@@ -59,8 +59,11 @@ def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     content = path.read_bytes()
     try:
         rows = json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"{path}: not a whole JSON list ({error}): is it cut off?") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: not a whole JSON list ({error}): is it cut off, or is each line a list, "
+            "where a row is an object?"
+        ) from None
     has_surrogates = SURROGATE.search(content)
     del content
     for number, row in enumerate(rows, 1):

@@ -227,6 +227,8 @@ def test_a_trial_run_leaves_weights_and_an_interrupted_fit_alone(tmp_path):
         ('{"id": 1, "statement": "a"}\n{"id": 1, "statement": "b"}\n', "the id '1' is that of"),
         ('{"statement": "a", "concepts": "b"}\n', "line 1: the concepts are 'b', not a list"),
         ("[1]", "is not a JSON object with named fields"),
+        ("[1]\n[2]\n", "or is each line a list, where a row is an object?"),
+        ("[" * 200_000, "rows.jsonl: not a whole JSON list (maximum recursion depth"),
         (r'{"statement": "a"}' + "\n" + r'{"statement": "b \ud83d"}', r"line 2: \ud83d is half a"),
         (r'[{"statement": "b \udc00 \ud83d\ude00"}]', r"row 1: \udc00 is half a character"),
     ],
