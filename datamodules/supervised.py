@@ -27,6 +27,8 @@ from promptcot.turns import Turns
 from promptcot.weights import context_length, vocabulary_size
 
 log = logging.getLogger(__name__)
+ENCODING = 2
+"""Counts the ways in which rows were made sequences: what an earlier one left is not read."""
 FOLDER = "encoded"
 PATIENCE_S = 24 * 3600.0
 """How long a process waits for another that encodes the same rows."""
@@ -151,8 +153,9 @@ class SolutionDataModule(RowsDataModule):
             return rows
 
     def _name(self, mixture: dict[str, Weighted]) -> str:
-        """Of the encoding: rows, tokenizer and settings decide it."""
+        """Of the encoding: rows, tokenizer, settings and this code decide it."""
         return fingerprint(
+            ENCODING,
             [(name, corpus_identity(source.corpus)) for name, source in mixture.items()],
             tokenizer_fingerprint(self.weights),
             [self._limit(), self.too_long, self.max_unusable, self.chat],

@@ -18,7 +18,7 @@ from tiny import save_tiny_model
 from transformers import AutoTokenizer
 
 from callbacks import SaveProgress
-from datamodules import SolutionDataModule
+from datamodules import SolutionDataModule, supervised
 from datamodules.conversations import messages_of
 from datamodules.supervised import Weighted
 from modules import SFTModule
@@ -76,7 +76,9 @@ def test_files_of_any_kind_give_the_same_rows(tiny_model, tmp_path):
     ]
 
 
-def test_rows_are_encoded_once_and_anew_when_what_decides_them_changes(tiny_model, tmp_path):
+def test_rows_are_encoded_once_and_anew_when_what_decides_them_changes(
+    tiny_model, tmp_path, monkeypatch
+):
     corpus = write_jsonl(tmp_path / "rows.jsonl")
     encoded(tiny_model, corpus, tmp_path)
     first = stores(tmp_path)
@@ -89,7 +91,11 @@ def test_rows_are_encoded_once_and_anew_when_what_decides_them_changes(tiny_mode
     assert len(second) == 1  # the old one is removed
     assert second.keys() != first.keys()
     encoded(tiny_model, corpus, tmp_path, max_tokens=12, max_unusable=0.5)
-    assert stores(tmp_path).keys() != second.keys()
+    third = stores(tmp_path)
+    assert third.keys() != second.keys()
+    monkeypatch.setattr(supervised, "ENCODING", supervised.ENCODING + 1)
+    encoded(tiny_model, corpus, tmp_path, max_tokens=12, max_unusable=0.5)
+    assert stores(tmp_path).keys() != third.keys()
 
 
 def test_another_tokenizer_or_chat_template_encodes_anew(tmp_path):
