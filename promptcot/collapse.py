@@ -31,6 +31,8 @@ SENTENCES = {
 }
 STANDARD_ERRORS = 2.0
 """Of the mean difference, that a pass rate must have fallen by to count."""
+LEAST = 2
+"""Problems to be compared: one value has no standard error."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads a default by vars()
@@ -40,8 +42,8 @@ class CollapseLimits:
     Args:
         max_mostly_solved: Share of problems of which more than half of the rollouts pass.
         max_pass_rate_fall: Of the mean pass rate, in absolute terms: on the problems that both
-            rounds asked; on all of each where they have none in common, as rounds that take one
-            part of a corpus after another. A fall within two standard errors is none.
+            rounds asked; on all of each where they have fewer than two in common, as rounds that
+            take one part of a corpus after another. A fall within two standard errors is none.
         max_distinct_fall: Of the share of distinct 4-grams, as a share of what it was.
         max_entropy_fall: Of the answers' entropy, as a share of what it was. It falls, too, where
             a policy simply gets better and agrees on the right answers, hence so wide.
@@ -172,15 +174,14 @@ Rates = tuple[list[float], list[float], float]
 
 
 def _comparable(now: Mapping[str, float], before: Mapping[str, float]) -> Rates | None:
-    """Paired by problem, or of two samples where no problem is in both; None for too few."""
+    """Paired by problem where two or more are in both, else of two samples; None for too few."""
     shared = sorted(now.keys() & before.keys())
-    new, old = list(now.values()), list(before.values())
-    if shared:
+    if len(shared) >= LEAST:
         new, old = [now[name] for name in shared], [before[name] for name in shared]
-    if min(len(new), len(old)) < 2:  # noqa: PLR2004 -- one value has no standard error
-        return None
-    if shared:
         return new, old, standard_error([a - b for a, b in zip(old, new, strict=True)])
+    if min(len(now), len(before)) < LEAST:
+        return None
+    new, old = list(now.values()), list(before.values())
     return new, old, math.hypot(standard_error(new), standard_error(old))
 
 

@@ -91,6 +91,8 @@ def test_rounds_without_a_common_problem_are_compared_by_all_of_theirs():
     assert (alarm.now, alarm.before) == (0.125, 0.5)
     near = RoundFigures(pass_rates={f"b{n}": float(n < 4) for n in range(16)})
     assert one(near, before) is None  # 0.25 less, within 2 * sqrt(4 / 15 / 16 + 3 / 15 / 16)
+    one_in_common = RoundFigures(pass_rates={"a0": 0.0, **low.pass_rates})
+    assert one(one_in_common, before)  # which has no spread of its own
     assert judge(LIMITS, RoundFigures(pass_rates={"c": 0.0}), before) == {}
 
 
