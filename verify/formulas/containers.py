@@ -23,6 +23,7 @@ _MATRIX = re.compile(
     r"(.*)\\end\s*\{(?:[pbvB]?matrix|smallmatrix|array)\}(\W*)$",
     re.DOTALL,
 )
+_PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])")
 _CASES = re.compile(
     r"^\\begin\s*\{(?:cases|aligned|align\*?)\}(.*)\\end\s*\{(?:cases|aligned|align\*?)\}$",
     re.DOTALL,
@@ -158,8 +159,8 @@ def read_tuple(text: str, read: Read) -> Shape | None:
 
 def read_plus_minus(text: str, read: Read) -> Shape | None:
     """Both values of a plus or minus."""
-    if r"\pm" not in text and r"\mp" not in text:
+    if _PLUS_MINUS.search(text) is None:
         return None
-    upper = text.replace(r"\pm", "+").replace(r"\mp", "-")
-    lower = text.replace(r"\pm", "-").replace(r"\mp", "+")
+    upper = _PLUS_MINUS.sub(lambda sign: "+" if sign[1] == "p" else "-", text)
+    lower = _PLUS_MINUS.sub(lambda sign: "-" if sign[1] == "p" else "+", text)
     return Items((read(upper), read(lower)))

@@ -79,6 +79,12 @@ _REPLACED: Sequence[tuple[str, str]] = (
     (r"\\(?:lrcorner)(?![a-zA-Z])", r"\\rfloor "),
     (r"\\(?:ulcorner)(?![a-zA-Z])", r"\\lceil "),
     (r"\\(?:urcorner)(?![a-zA-Z])", r"\\rceil "),
+    (
+        r"\(\s*(?:\\(?:text|mathrm)\s*\{\s*mod\s*\}|\\?b?mod(?![a-zA-Z]))"
+        r"\s*(\{[^{}]*\}|[^(){}\\]+)\)",
+        r"\\pmod{\1}",
+    ),
+    (r"(?<=[\w)}])\s*\\(?:text|mathrm)\s*\{\s*mod\s*\}|(?<=[\w)}])\s+mod(?=\s)", r"\\bmod "),
     (r"\\(?:varnothing)(?![a-zA-Z])|\\\{\s*\\\}", r"\\emptyset "),
     (r"\\(?:exponentialE)(?![a-zA-Z])|\\mathrm\s*\{\s*e\s*\}", " e "),
     (r"\\(?:cupdot|bigcup)(?![a-zA-Z])", r"\\cup "),

@@ -87,7 +87,12 @@ def _scaled_equal(left: Node, unit: str, right: Node, other: str) -> bool:
 
 
 def _is_other_kind(a: Formula, b: Formula) -> bool:
-    """Whether one is a percentage or an angle, and the other has a unit of something else."""
+    """Whether one is a percentage or an angle, and the other has a unit of something else.
+
+    Residues of two moduli are of two kinds as well.
+    """
+    if a.node[0] == b.node[0] == "mod":
+        return not are_equal(a.node[2], b.node[2])
     is_angle = has_kind(a.node, "deg")
     if b.unit in _ANGLES or not (a.percent or is_angle):
         return a.percent and b.unit in _ANGLES

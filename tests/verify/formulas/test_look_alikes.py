@@ -250,6 +250,10 @@ UNEQUAL = {
     \gcd(m,n) <> n   \min(m,n) <> m   (m,n) <> (n,m)   m \bmod n <> n \bmod m   F_n <> F_{n+1}
     F_{n} <> F_{m}   a_n <> b_n   a_n=2n <> a_n=2n+1   x^{2}y <> xy^{2}   2x y^2 <> 2x^2 y
     """,
+    "congruences": r"""
+    x\equiv 3\bmod 7 <> x\equiv 3\bmod 5   3\pmod 7 <> 3\pmod 5   3\pmod 7 <> 4\pmod 7
+    x\equiv 3\ (\text{mod } 7) <> x\equiv 3\ (\text{mod } 5)   x\equiv 3 (mod 7) <> 3
+    """,
 }
 EQUAL = r"""
     \frac{3}{4} <> 0.75   \frac{3}{4} <> 3/4   \tfrac{3}{4} <> 75%   x^2-1 <> (x-1)(x+1)
@@ -312,6 +316,8 @@ EQUAL = r"""
     June 5 <> June 5   a_n=2n <> 2n   x=t, y=2t <> y=2t, x=t   2 h 30 min <> 2 hours 30 minutes
     3 + 4i <> 3+4i   \frac{1}{2} \text{ hour} <> 30 minutes   0.5 hours <> 1/2 hour
     \text{ 12 } <> 12
+    x\equiv 3\pmod 7 <> x\equiv 3\bmod 7   x\equiv 3\pmod 7 <> x\equiv 10\ (\text{mod } 7)
+    x\equiv 3\pmod{7} <> x\equiv 3 (\bmod 7)   3\pmod 7 <> 3 (mod 7)   17\pmod 7 <> 3
 """
 
 
