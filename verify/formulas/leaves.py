@@ -35,6 +35,10 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CLOCK = re.compile(
     r"^(\d{1,2})(?::(\d{2})(?::(\d{2}))?|(?=\s*[ap]\.?m\.?$))\s*(?:([ap])\.?m\.?)?$", re.IGNORECASE
 )
+_DATE = re.compile(
+    r"(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+    r"|(0?[1-9]|[12]\d|3[01])/(0?[1-9]|[12]\d|3[01])/((?:1\d|20)\d\d)"
+)
 _CHOICE = re.compile(
     r"^\(([A-J])\)\s*[.:]?(?:\s+(?![-+*/^_=<>|!]|\\c[au]p|\\times|\\cdot)\S|\d+$).*$"
     r"|^([A-J])(?:\)|[.:](?=\s|\d+$))\s*[.:]?\s*\S.*$"
@@ -121,6 +125,14 @@ def read_ratio(text: str) -> Shape | None:
         return None
     last = parse(parts[-1])
     return Tuple(tuple(Formula(("/", parse(part), last)) for part in parts), "::")
+
+
+def read_date(text: str) -> Shape | None:
+    """A date in numbers, which is no difference and no quotient; its parts keep their order."""
+    found = _DATE.fullmatch(text)
+    if found is None:
+        return None
+    return Tuple(tuple(Formula(parse(part)) for part in found.groups() if part), "date")
 
 
 def read_minutes(text: str) -> Shape | None:
