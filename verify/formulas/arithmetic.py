@@ -130,6 +130,15 @@ def factorial(value: Value) -> Value:
     return mpmath.gamma(value + 1)
 
 
+def double_factorial(value: Value) -> Value:
+    """The product of every other whole number down from one."""
+    if not (isinstance(value, Fraction) and value.denominator == 1 and value >= -1):
+        raise Undefined("the double factorial of what is no whole number")
+    if value > MAX_FACTORIAL:
+        raise TooLarge("the double factorial of a number too large")
+    return Fraction(math.prod(range(int(value), 0, -2)))
+
+
 def binomial(top: Value, bottom: Value) -> Value:
     """How many choices there are."""
     return divide(factorial(top), times(factorial(bottom), factorial(plus(top, -bottom))))

@@ -137,8 +137,7 @@ class Parser(Cursor):
         """A formula with the factorials, percent and degree signs behind it."""
         while True:
             if self.peek() == "!":
-                self.take()
-                node = ("fact", node)
+                node = self.factorial(node)
             elif self.peek() in {"%", r"\%"}:
                 self.take()
                 node = ("/", node, number("100"))
@@ -147,6 +146,16 @@ class Parser(Cursor):
                 node = ("deg", node)
             else:
                 return node
+
+    def factorial(self, node: Node) -> Node:
+        """One sign is a factorial, two are that of every other number; more mean nothing here."""
+        signs = 0
+        while self.peek() == "!":
+            self.take()
+            signs += 1
+        if signs > 2:  # noqa: PLR2004
+            raise NotAFormula("more than two signs of factorial")
+        return ("fact" if signs == 1 else "fact2", node)
 
     def primary(self) -> Node:
         """A number, a name, a group or a command."""

@@ -60,7 +60,7 @@ def _has_divisors(node: Node) -> bool:
 
 
 def _has_steps(node: Node) -> bool:
-    if node[0] in {"mod", "fact", "binom"} or (node[0] == "call" and node[1] in _STEPS):
+    if node[0] in {"mod", "fact", "fact2", "binom"} or (node[0] == "call" and node[1] in _STEPS):
         return True
     if node[0] == "^" and node[1] == ("neg", ("num", Fraction(1), -1)):
         return True

@@ -15,6 +15,7 @@ from verify.formulas.arithmetic import (
     binomial,
     checked,
     divide,
+    double_factorial,
     factorial,
     modulo,
     numeric,
@@ -74,6 +75,7 @@ _EVALUATORS: dict[str, Callable[[Node, Mapping[str, Value]], Value]] = {
     "^": lambda n, p: power(evaluate(n[1], p), evaluate(n[2], p)),
     "root": lambda n, p: root(evaluate(n[1], p), evaluate(n[2], p)),
     "fact": lambda n, p: factorial(evaluate(n[1], p)),
+    "fact2": lambda n, p: double_factorial(evaluate(n[1], p)),
     "binom": lambda n, p: binomial(evaluate(n[1], p), evaluate(n[2], p)),
     "call": _call,
 }

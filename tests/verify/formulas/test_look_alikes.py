@@ -257,6 +257,9 @@ UNEQUAL = {
     "dates": r"""
     2024-01-02 <> 2024-02-01   2024-01-02 <> 2021   06/04/2024 <> 03/02/2024
     """,
+    "double factorials": r"""
+    n!! <> (n!)!   3!! <> 720   (2n-1)!! <> (2n-1)!   (2n-1)!! <> (2n)!!   5!!! <> 5
+    """,
 }
 EQUAL = r"""
     \frac{3}{4} <> 0.75   \frac{3}{4} <> 3/4   \tfrac{3}{4} <> 75%   x^2-1 <> (x-1)(x+1)
@@ -319,6 +322,7 @@ EQUAL = r"""
     June 5 <> June 5   a_n=2n <> 2n   x=t, y=2t <> y=2t, x=t   2 h 30 min <> 2 hours 30 minutes
     3 + 4i <> 3+4i   \frac{1}{2} \text{ hour} <> 30 minutes   0.5 hours <> 1/2 hour
     \text{ 12 } <> 12
+    5!! <> 15   (2n-1)!! <> \frac{(2n)!}{2^n n!}   (3!)! <> 720   \frac{2021!!}{2019!!} <> 2021
     2024-01-02 <> 2024-01-02   06/04/2024 <> 6/4/2024
     x\equiv 3\pmod 7 <> x\equiv 3\bmod 7   x\equiv 3\pmod 7 <> x\equiv 10\ (\text{mod } 7)
     x\equiv 3\pmod{7} <> x\equiv 3 (\bmod 7)   3\pmod 7 <> 3 (mod 7)   17\pmod 7 <> 3
