@@ -84,7 +84,7 @@ def simplified(shape: Shape) -> Shape:
     """Inequalities in a name as intervals, lists of them as unions, lists of one as their item."""
     if isinstance(shape, Relation):
         return interval_of(shape) or without_point(shape) or shape
-    if isinstance(shape, Items) and len(shape.parts) == 1:
+    if isinstance(shape, Items) and len(shape.parts) == 1 and not _has_sets(shape):
         return simplified(shape.parts[0])
     if isinstance(shape, Items) and not shape.is_set and shape.parts:
         parts = [simplified(part) for part in shape.parts]
@@ -92,6 +92,17 @@ def simplified(shape: Shape) -> Shape:
                for p, q in zip(parts, shape.parts, strict=True)):  # fmt: skip
             return Union(tuple(_solved(part) for part in parts))
     return shape
+
+
+def _has_sets(shape: Items) -> bool:
+    """Whether a set has a set among its elements."""
+    return shape.is_set and any(isinstance(part, Items) and part.is_set for part in shape.parts)
+
+
+def _same_element(a: Shape, b: Shape) -> bool:
+    """Whether two elements are one: a set of one thing is another element than that thing."""
+    is_set = [isinstance(shape, Items) and shape.is_set for shape in (a, b)]
+    return is_set[0] == is_set[1] and same(a, b)
 
 
 def _solved(shape: Shape) -> Shape:
@@ -183,7 +194,7 @@ def _collections(a: Shape, b: Shape) -> bool:
         left, right = _flat(a), _flat(b)
         if a.is_set or b.is_set:
             left, right = _distinct(left), _distinct(right)
-        return pair_off(left, right, same)
+        return pair_off(left, right, _same_element if _has_sets(a) or _has_sets(b) else same)
     if isinstance(a, Items) and a.is_set:
         return pair_off(_distinct(_flat(a)), [b], same)
     return False

@@ -128,7 +128,9 @@ def read_set(text: str, read: Read) -> Shape | None:
     if builder:
         return read(builder[1])
     listed = read(inner)
-    return Items(listed.parts if isinstance(listed, Items) else (listed,), is_set=True)
+    if isinstance(listed, Items) and not listed.is_set:
+        return Items(listed.parts, is_set=True)
+    return Items((listed,), is_set=True)
 
 
 def _inside(text: str, opening: str, close: str) -> str | None:
