@@ -49,6 +49,18 @@ def contradict(a: Shape, b: Shape) -> bool | None:
     left, right = str(ours[1]), str(theirs[1])
     if is_word(left) and is_word(right):
         return None
+    return _are_apart(left, right)
+
+
+def are_apart(a: Shape, b: Shape) -> bool:
+    """Whether two names are those of two things of one kind: x and y, or a_n and a_{n+1}."""
+    ours, theirs = _name(a), _name(b)
+    if ours is None or theirs is None or ours[0] != "sym" or theirs[0] != "sym":
+        return False
+    return ours != theirs and _are_apart(str(ours[1]), str(theirs[1]))
+
+
+def _are_apart(left: str, right: str) -> bool:
     return {left, right} <= COORDINATES or _letter(left) == _letter(right)
 
 

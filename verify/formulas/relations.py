@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from verify.formulas.arithmetic import Undefined
 from verify.formulas.equality import proportional
-from verify.formulas.naming import COORDINATES
+from verify.formulas.naming import COORDINATES, are_apart
 from verify.formulas.shapes import Formula, Relation, Same, Shape, Tuple, Union
 from verify.formulas.trees import names_of, renamed
 
@@ -148,6 +148,8 @@ def _equations(a: Relation, b: Relation, same: Same) -> bool:
         nodes.append(("+", left, ("neg", right)))
     names_a, names_b = names_of(nodes[0]), names_of(nodes[1])
     if names_a != names_b:
+        if are_apart(a.sides[0], b.sides[0]):
+            return False
         left_value, right_value = assigned(a, same), assigned(b, same)
         return left_value is not None and right_value is not None and same(left_value, right_value)
     return proportional(nodes[0], nodes[1])
