@@ -20,6 +20,7 @@ _BASED = re.compile(
     r"^([0-9A-Za-z.]*\d[0-9A-Z]*)\s*_\s*"
     r"(?:\{\s*(?:\\text\s*\{)?\s*(?:base\s*)?(?:\}\s*)?(\d{1,2})\s*\}?\s*\}|(\d{1,2}))$"
 )
+_PREFIXED = re.compile(r"0(?:[xX]([0-9a-fA-F]{1,99})|[bB]([01]{1,99}))")
 _COMPOUND = re.compile(
     r"^(\d{1,9}) ?([a-z]{1,12}),? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ?([a-z]{1,12})$"
 )
@@ -95,7 +96,11 @@ def read_synonym(text: str) -> Shape | None:
 
 
 def read_based(text: str) -> Shape | None:
-    """Digits with their base as a subscript."""
+    """Digits with their base as a subscript, or with the prefix of programs: 0x1F, 0b101."""
+    prefixed = _PREFIXED.fullmatch(text)
+    if prefixed:
+        digits, base = (prefixed[1], 16) if prefixed[1] else (prefixed[2], 2)
+        return Based(digits.upper(), base)
     found = _BASED.match(_BASE_WORD.sub(lambda word: SYNONYMS.get(word[0].lower(), word[0]), text))
     if found is None or re.match("[a-zA-Z]", text):
         return None
