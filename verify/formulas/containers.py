@@ -118,12 +118,14 @@ def _is_inequality(shape: Shape) -> bool:
 def read_set(text: str, read: Read) -> Shape | None:
     """Braces around items, or around the condition on a name."""
     inner = _inside(text, r"\{", r"\}")
-    if inner is None and (text[:1], text[-1:]) == ("{", "}") and closing(text, 0) == len(text) - 1:
-        inner = text[1:-1]
+    if inner is not None:
+        inner = _ungrouped(inner.strip()) or inner  # \left\{ {1,2} \right\}, as editors write it
+    else:
+        inner = _ungrouped(text)
+        if inner is None:
+            return None
         if len(split_top(inner)) == 1:
             return read(inner)
-    if inner is None:
-        return None
     builder = re.match(r"^\s*\(?[a-zA-Z]\w?\)?\s*(?:\\in\s*\S+\s*)?[|:](.*)$", inner)
     if builder:
         return read(builder[1])
@@ -131,6 +133,12 @@ def read_set(text: str, read: Read) -> Shape | None:
     if isinstance(listed, Items) and not listed.is_set:
         return Items(listed.parts, is_set=True)
     return Items((listed,), is_set=True)
+
+
+def _ungrouped(text: str) -> str | None:
+    """What is within one pair of TeX's braces; None where there is more, or none."""
+    is_group = (text[:1], text[-1:]) == ("{", "}") and closing(text, 0) == len(text) - 1
+    return text[1:-1] if is_group else None
 
 
 def _inside(text: str, opening: str, close: str) -> str | None:
