@@ -71,6 +71,8 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _GLUE = re.compile(
     r"[\s$,;.\\()]*(?:\\q?quad\s*)*(?:\\text\s*\{[^{}]{0,40}\}|and|or)?\s*(?:\\q?quad\s*)*[\s$,;.\\()]*"
 )
+_HOLLOW = " \t\n.…"
+"""What is in a box that only tells of boxes: "the answer within \\boxed{...}"."""
 _PERCENT_AFTER = re.compile(r"[\s$\\)]*(?:\\?%|percent\b|pct\b)")
 
 
@@ -82,9 +84,9 @@ def _boxed(text: str) -> Extraction | None:
             if text[match.end() : match.end() + 1] == "{":
                 return Extraction(None, "the text ends within its last box")
             continue
-        boxes.append(
-            (match.start(), end, text[match.end() : end].removeprefix("{").removesuffix("}"))
-        )
+        inner = text[match.end() : end].removeprefix("{").removesuffix("}")
+        boxes.append((match.start(), end, inner))
+    boxes = [box for box in boxes if box[2].strip(_HOLLOW)]
     if not boxes:
         return None
     _, end, answer = boxes[-1]

@@ -19,6 +19,8 @@ LONG = "We look at the next case and find a number that is too large. " * 20
         (r"\boxed{28}\%", r"28\%", "boxed"),
         (r"\boxed{3} \text{ and } \boxed{4}", "3,4", "boxed"),
         (r"\boxed{3} is wrong, it is \boxed{4}", "4", "boxed"),
+        (r"It is $\boxed{4}$, as \boxed{} was asked for", "4", "boxed"),
+        (LONG + r"\boxed{4}, given within \boxed{...}.", "4", "boxed"),
         (r"<think>\boxed{1}</think> It is \boxed{2}", "2", "boxed"),
         ("$\\boxed{\\dfrac{1}{2}}$\n\n$\\boxed{\\frac{1}{2}}$", r"\frac{1}{2}", "boxed"),
         ("\\boxed{72}\n\n\\boxed{72.0}", "72.0", "boxed"),
