@@ -18,6 +18,9 @@ _AND = re.compile(
     r"\\(?:text|textbf|textrm|mbox|mathrm)\s*\{\s*,?\s*(?:and|or)\s*\}"
     r"|\s\\?(?:and|or)\s|(?<=[)\d])(?:or|and)(?=[(\dA-Z])|\\(?:lor|vee)(?![a-z])"
 )
+_UPRIGHT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_SEPARATOR = re.compile(r"\s*,\s*(?:and |or )?|\s+(?:and|or)\s+")
+_LISTED = re.compile(r"\(?[A-Z]\)?|-?\d+(?:[./]\d+)?")
 _MATRIX = re.compile(
     r"^(\W*)\\begin\s*\{(?:[pbvB]?matrix|smallmatrix|array)\}(?:\s*\{[lcr|]+\})?"
     r"(.*)\\end\s*\{(?:[pbvB]?matrix|smallmatrix|array)\}(\W*)$",
@@ -65,9 +68,12 @@ def _expanded(rows: list[list[Node]]) -> Node:
 def read_cases(text: str, read: Read) -> Shape | None:
     """A system, one line an item."""
     found = _CASES.match(text)
-    if found is None or "&" in found[1]:
+    if found is None or ("&" in found[1] and "{cases}" in text):
         return None
     lines = [line for line in found[1].split(ROW) if line.strip()]
+    if any(line.lstrip().startswith("&") for line in lines):  # one chain over several lines
+        return None
+    lines = [line.replace("&", " ") for line in lines]
     return Items(tuple(map(read, lines))) if len(lines) <= MAX_PARTS else None
 
 
@@ -91,6 +97,7 @@ def _split_at(text: str, word: str) -> list[str]:
 
 def read_list(text: str, read: Read) -> Shape | None:
     """Answers with commas, semicolons, "and" or "or" between them."""
+    text = _upright_list(text)
     has_relations = SIGN.search(text) is not None
     joined = re.sub(r",\s*,", ",", _AND.sub(" , ", text))
     groups = [part for part in split_top(joined, ";") if part]
@@ -104,6 +111,15 @@ def read_list(text: str, read: Read) -> Shape | None:
     if has_relations and "and" in text and _is_inequality(shapes[0]):
         raise NotAFormula("inequalities that hold together")
     return Items(tuple(part for shape in shapes for part in _spread(shape)))
+
+
+def _upright_list(text: str) -> str:
+    """What an upright text holds that lists letters or numbers; any other text as it is."""
+    whole = _UPRIGHT.fullmatch(text)
+    if whole is None:
+        return text
+    parts = _SEPARATOR.split(whole[1].strip())
+    return whole[1] if all(map(_LISTED.fullmatch, parts)) else text
 
 
 def _spread(shape: Shape) -> tuple[Shape, ...]:

@@ -60,7 +60,12 @@ SYNONYMS = {
     **{word: str(10 * number) for number, word in enumerate(_TENS.split(), 3)},
 }
 _REALS = frozenset(["all real numbers", "all reals"])
-_EMPTY = frozenset(["no solution", "no solutions", "none", "empty set", "the empty set"])
+_EMPTY = frozenset(
+    [
+        *("no solution", "no solutions", "no real solution", "no real solutions", "no real roots"),
+        *("none", "empty set", "the empty set"),
+    ]
+)
 
 
 def words(text: str) -> Words:

@@ -112,8 +112,9 @@ _FONTS = re.compile(r"\\(?:mathbf|mathit|boldsymbol|bm|mathcal|mathsf|displaysty
                     r"(?![a-zA-Z])\s*")  # fmt: skip
 _UPRIGHT = re.compile(r"\\(?:text|mathrm|textbf|mbox|textrm|rm)\s*\{([^{}]*)\}")
 _REPEATING = re.compile(r"(\d*)\.(\d{0,20})\\overline\s*\{\s*(\d{1,20})\s*\}")
-_DOLLARS = re.compile(r"^[\s$]*\\\$\s*(\d(?:[\d,.{}!\s]|\\[!,])*?)[\s$.]*$")
+_MONEY = re.compile(r"^[\s$]*(\\\$|[€£¥])\s*(\d(?:[\d,.{}!\s]|\\[!,])*?)[\s$.]*$")
 """An amount of money and nothing else."""
+_COINS = {r"\$": "dollars", "€": "euros", "£": "sterling", "¥": "yen"}
 _SPACES = re.compile(r"(?<![\d.])\s+|\s+(?![\d.])")
 """Those that mean nothing: 1 1/2 is not 11/2."""
 _DOT = r"\\dot\s*\{?\s*\d\s*\}?"
@@ -130,7 +131,7 @@ def unify(text: str) -> str:
     text = _RAISED.sub(lambda digits: f"^{{{digits[0].translate(_TO_LINE)}}}", text)
     text = _LOWERED.sub(lambda digits: f"_{{{digits[0].translate(_TO_LINE)}}}", text)
     text = _strip_box(text.translate(_TRANSLATION).replace("\x00", " ").strip())
-    text = re.sub(r"\\\$", " ", _DOLLARS.sub(r"\1\\text{ dollars}", text))
+    text = re.sub(r"\\\$", " ", _MONEY.sub(_in_coins, text))
     text = re.sub(r"\\[()\[\]](?!\d+pt)|\$", " ", text)
     if r"\begin" not in text:  # a backslash escaped once too often
         text = re.sub(r"\\\\(?=[a-zA-Z]{2})", lambda _: "\\", text)
@@ -141,6 +142,10 @@ def unify(text: str) -> str:
     text = _REPEATING.sub(_repeated, _FONTS.sub(" ", text))
     text = _EDGES.sub("", text.strip()).strip()
     return re.sub(r"\s+", " ", text).rstrip("\\").strip()
+
+
+def _in_coins(amount: re.Match[str]) -> str:
+    return rf"{amount[2]}\text{{ {_COINS[amount[1]]}}}"
 
 
 def _strip_box(text: str) -> str:

@@ -270,6 +270,9 @@ UNEQUAL = {
     "prefixes": r"""
     0x10 <> 0   0b101 <> 0   0x1F <> 0x2F   0b101 <> 0b110   0x10 <> 10
     """,
+    "currencies": r"""
+    €5 <> \$5   £5 <> £6   £5 <> 5 pounds   \text{no real solutions} <> 0   \text{A and C} <> A,D
+    """,
 }
 EQUAL = r"""
     \frac{3}{4} <> 0.75   \frac{3}{4} <> 3/4   \tfrac{3}{4} <> 75%   x^2-1 <> (x-1)(x+1)
@@ -332,6 +335,9 @@ EQUAL = r"""
     June 5 <> June 5   a_n=2n <> 2n   x=t, y=2t <> y=2t, x=t   2 h 30 min <> 2 hours 30 minutes
     3 + 4i <> 3+4i   \frac{1}{2} \text{ hour} <> 30 minutes   0.5 hours <> 1/2 hour
     \text{ 12 } <> 12
+    €5 <> 5   £1,000 <> 1000   \text{1 and 3} <> 1,3   \text{(A), (C)} <> A,C
+    \text{no real solutions} <> \emptyset
+    \begin{aligned} x &= 3 \\ y &= 2 \end{aligned} <> x=3,y=2
     0x1F <> 0x1f   0x1F <> 1F_{16}   0b101 <> 101_2   0x1F <> 31_{10}
     a_n=2^n <> 2^n   a_n=2^n <> a(n)=2^n   a_n=2^n <> b_n=2^n   y=3x <> f(x)=3x
     \{\{1\},\{2\}\} <> \{\{2\},\{1\}\}   \{5\} <> 5   \{\{1\},\{2,3\}\} <> \{1\},\{3,2\}
