@@ -15,6 +15,8 @@ from verify.outputs import CHECKER, tolerance
 from verify.sandbox import Limits
 
 MODES = ("stdin", "function")
+FIELDS = {"stdin": ("stdin", "stdout"), "function": ("args", "expected")}
+"""Fields of a test. One may be absent, but not where there are others, whose names may be wrong."""
 MAX_INPUT = 1 << 30
 """Bytes of one standard input."""
 MAX_NESTING = 100
@@ -164,6 +166,7 @@ def _tests(value: Any) -> tuple[Mapping[str, Any], ...]:  # noqa: ANN401
 
 
 def _check_test(test: Mapping[str, Any], mode: str, number: int) -> None:
+    _check_names(test, mode, number)
     if mode == "function":
         if not isinstance(test.get("args"), list | dict):
             raise ValueError(f"test {number} has no list `args`, which a function is called with")
@@ -179,6 +182,18 @@ def _check_test(test: Mapping[str, Any], mode: str, number: int) -> None:
     for name in ("stdin", "stdout"):
         if not isinstance(test.get(name), str | None):
             raise ValueError(f"test {number}: {name} is {ascii(test[name])[:40]}, not a text")
+
+
+def _check_names(test: Mapping[str, Any], mode: str, number: int) -> None:
+    """Refuse {"input", "output"} and the like, which any program that ends well would pass."""
+    named = {"stdin" if name == "stdin_repeat" else name for name in test}
+    wanted = FIELDS[mode]
+    missing, others = [name for name in wanted if name not in named], sorted(named - {*wanted})
+    if missing and others:
+        raise ValueError(
+            f"test {number} has {ascii(', '.join(others))[:60]}, but no {' and no '.join(missing)}:"
+            f" the fields are called {' and '.join(wanted)}"
+        )
 
 
 def _solution(row: Mapping[str, Any], folder: Path | None) -> str:
