@@ -90,8 +90,6 @@ class Submission:
             raise ValueError(
                 f"mode is {mode!r} for {language}, but it can be 'stdin', or 'function' for Python"
             )
-        for number, test in enumerate(tests, 1):
-            _check_test(test, mode, number)
         entry = row.get("entry")
         if not isinstance(entry, str | None):
             raise ValueError(f"entry is {entry!r}, but it must be a name or null")
@@ -99,6 +97,9 @@ class Submission:
         if not isinstance(compare, str):
             raise ValueError(f"compare is {compare!r}, but it must be a text")
         tolerance(compare)
+        for number, test in enumerate(tests, 1):
+            _check_names(test, mode, number, has_checker=compare.startswith(CHECKER))
+            _check_test(test, mode, number)
         return Submission(
             id=str(row.get("id", row.get("name"))),
             language=language,
@@ -166,7 +167,6 @@ def _tests(value: Any) -> tuple[Mapping[str, Any], ...]:  # noqa: ANN401
 
 
 def _check_test(test: Mapping[str, Any], mode: str, number: int) -> None:
-    _check_names(test, mode, number)
     if mode == "function":
         if not isinstance(test.get("args"), list | dict):
             raise ValueError(f"test {number} has no list `args`, which a function is called with")
@@ -184,11 +184,15 @@ def _check_test(test: Mapping[str, Any], mode: str, number: int) -> None:
             raise ValueError(f"test {number}: {name} is {ascii(test[name])[:40]}, not a text")
 
 
-def _check_names(test: Mapping[str, Any], mode: str, number: int) -> None:
-    """Refuse {"input", "output"} and the like, which any program that ends well would pass."""
+def _check_names(test: Mapping[str, Any], mode: str, number: int, *, has_checker: bool) -> None:
+    """Refuse {"input", "output"} and the like, which any program that ends well would pass.
+
+    A checker may need no output to compare with.
+    """
     named = {"stdin" if name == "stdin_repeat" else name for name in test}
     wanted = FIELDS[mode]
-    missing, others = [name for name in wanted if name not in named], sorted(named - {*wanted})
+    needed = wanted[:1] if has_checker else wanted
+    missing, others = [name for name in needed if name not in named], sorted(named - {*wanted})
     if missing and others:
         raise ValueError(
             f"test {number} has {ascii(', '.join(others))[:60]}, but no {' and no '.join(missing)}:"

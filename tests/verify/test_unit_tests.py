@@ -66,6 +66,16 @@ def test_a_checker_decides_and_what_it_says_otherwise_is_our_own_fault(tmp_path,
     assert rulings(verifier, *given) == [("AC", None), ("WA", 1), ("IE", 1)]
 
 
+def test_with_a_checker_a_test_may_have_fields_of_its_own_and_no_output(tmp_path, verifier):
+    (tmp_path / "check.py").write_text("import sys\nsys.exit(open(sys.argv[2]).read() != '3\\n')\n")
+    row = {"id": "x", "compare": "checker:check.py", "tests": [{"stdin": "1 2", "edge": True}]}
+    given = [Submission.from_row({**row, "solution": f"print({s})"}, tmp_path) for s in "34"]
+    assert rulings(verifier, *given) == [("AC", None), ("WA", 1)]
+    row["tests"] = [{"input": "1 2", "output": "3"}]
+    with pytest.raises(ValueError, match=r"but no stdin: the fields are called stdin and stdout"):
+        Submission.from_row({**row, "solution": "print(3)"}, tmp_path)
+
+
 def test_the_bundled_solutions_pass_and_the_plausible_wrong_ones_do_not(verifier):
     rows = [json.loads(line) for line in SAMPLES.read_text().splitlines()]
     right = [submission(row["solution"], row["tests"]) for row in rows]
