@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+_STANDARDS = [f"{name}{year}" for name in ("cpp", "c++", "gnu++") for year in (11, 14, 17, 20, 23)]
 LANGUAGES = {
-    "python": ("python", "python3", "py", "py3"),
-    "cpp": ("cpp", "c++", "cc", "cxx", "c", "cpp17", "cpp20"),
+    "python": ("python", "python3", "py", "py3", *(f"python3.{minor}" for minor in range(6, 16))),
+    "cpp": ("cpp", "c++", "cc", "cxx", "c", *_STANDARDS),
 }
 """Languages of programs, and how the fences of code blocks name them."""
 _FENCE = re.compile(r"([ \t]*)(`{3,}(?!.*`)|~{3,})[ \t]*([\w+#.-]*)")

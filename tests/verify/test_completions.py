@@ -18,6 +18,8 @@ FENCE = "```"
         (f"{FENCE}cpp\na\n{FENCE}\n{FENCE}python\nb\n{FENCE}", "cpp", "a\n"),
         (f"<think>{FENCE}python\na\n{FENCE}</think>\n{FENCE}python\nb\n{FENCE}", "python", "b\n"),
         (f"{FENCE}f{FENCE} is it:\n{FENCE}python\na\n{FENCE}\n", "python", "a\n"),
+        (f"{FENCE}C++17\na\n{FENCE}", "cpp", "a\n"),
+        (f"{FENCE}python3.11\na\n{FENCE}", "python", "a\n"),
         (f"~~~Python\na = '{FENCE}'\n~~~", "python", f"a = '{FENCE}'\n"),
     ],
 )
