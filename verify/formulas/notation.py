@@ -57,6 +57,7 @@ _REPLACED: Sequence[tuple[str, str]] = (
     (r"(?<=[)\]}])\s*U\s*(?=[(\[{\\])", r"\\cup "),
     (r"\\mathbb\s*([A-Z])(?![a-zA-Z])", r"\\mathbb{\1}"),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+    (r"\\sqrt\s*(\[[^\[\]]*\])?\s*(\d{2,})(?!\d)", r"\\sqrt\1{\2}"),
     (r"\\dbinom|\\tbinom", r"\\binom"),
     (r"\\(?:leqslant|leqq|leq|le)(?![a-zA-Z])", r"\\le "),
     (r"\\(?:geqslant|geqq|geq|ge)(?![a-zA-Z])", r"\\ge "),

@@ -254,6 +254,9 @@ UNEQUAL = {
     x\equiv 3\bmod 7 <> x\equiv 3\bmod 5   3\pmod 7 <> 3\pmod 5   3\pmod 7 <> 4\pmod 7
     x\equiv 3\ (\text{mod } 7) <> x\equiv 3\ (\text{mod } 5)   x\equiv 3 (mod 7) <> 3
     """,
+    "roots of several digits": r"""
+    \sqrt{25} <> 5\sqrt2   √13 <> √3   \sqrt{12}5 <> \sqrt{125}   \sqrt13 <> \sqrt{31}
+    """,
     "dates": r"""
     2024-01-02 <> 2024-02-01   2024-01-02 <> 2021   06/04/2024 <> 03/02/2024
     """,
@@ -276,6 +279,9 @@ UNEQUAL = {
 }
 EQUAL = r"""
     \frac{3}{4} <> 0.75   \frac{3}{4} <> 3/4   \tfrac{3}{4} <> 75%   x^2-1 <> (x-1)(x+1)
+    √13 <> \sqrt{13}   \frac{√13}{2} <> \frac{\sqrt{13}}{2}
+    3√13 <> \sqrt{117}   \sqrt25 <> 5   \sqrt[3]16 <> 2\sqrt[3]{2}
+    \sqrt2 <> √2
     \sqrt{12} <> 2\sqrt{3}   \frac{1}{\sqrt2} <> \frac{\sqrt2}{2}   2,3 <> {2,3}
     2,3 <> x=2\text{ or }x=3   x=2 or x=3 <> 2,3   x \in \{2,3\} <> 2,3   (2,3) <> x=2,y=3
     (2,3) <> \left(2,\,3\right)   (2,3) <> 2,3   [0,\infty) <> x\ge0
