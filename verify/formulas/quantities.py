@@ -94,6 +94,8 @@ def _is_other_kind(a: Formula, b: Formula) -> bool:
     if a.node[0] == b.node[0] == "mod":
         return not are_equal(a.node[2], b.node[2])
     is_angle = has_kind(a.node, "deg")
+    if a.percent and has_kind(b.node, "deg"):
+        return True
     if b.unit in _ANGLES or not (a.percent or is_angle):
         return a.percent and b.unit in _ANGLES
     return is_measure(b.unit)

@@ -257,6 +257,9 @@ UNEQUAL = {
     "roots of several digits": r"""
     \sqrt{25} <> 5\sqrt2   √13 <> √3   \sqrt{12}5 <> \sqrt{125}   \sqrt13 <> \sqrt{31}
     """,
+    "percentages and angles": r"""
+    5\% <> 5^\circ   50\% <> 50 \text{ degrees}
+    """,
     "dates": r"""
     2024-01-02 <> 2024-02-01   2024-01-02 <> 2021   06/04/2024 <> 03/02/2024
     """,
