@@ -118,10 +118,17 @@ def _hundredth(node: Node) -> Node:
 
 def _same_angle(a: Formula, b: Formula) -> Node:
     """An angle in degrees as radians, where the other has none but a pi, or is in radians."""
-    in_radians = has_kind(b.node, "pi") or b.unit in _ANGLES
+    in_radians = has_kind(b.node, "pi") or _has_inverse(b.node) or b.unit in _ANGLES
     if has_kind(a.node, "deg") and not has_kind(b.node, "deg") and in_radians:
         return ("/", ("*", a.node, ("pi",)), ("num", Fraction(180), -1))
     return a.node
+
+
+def _has_inverse(node: Node) -> bool:
+    """Whether a formula has an inverse circular function, whose values are angles."""
+    if node[0] == "call" and str(node[1]).startswith("arc"):
+        return True
+    return any(_has_inverse(child) for child in node[1:] if isinstance(child, tuple))
 
 
 def _same_family(a: Node, b: Node) -> bool:

@@ -260,6 +260,9 @@ UNEQUAL = {
     "percentages and angles": r"""
     5\% <> 5^\circ   50\% <> 50 \text{ degrees}
     """,
+    "inverse functions": r"""
+    \arctan 2 <> 2^\circ   \arctan 1 <> 45   \arcsin\frac12 <> 60^\circ
+    """,
     "dates": r"""
     2024-01-02 <> 2024-02-01   2024-01-02 <> 2021   06/04/2024 <> 03/02/2024
     """,
@@ -285,6 +288,7 @@ EQUAL = r"""
     √13 <> \sqrt{13}   \frac{√13}{2} <> \frac{\sqrt{13}}{2}
     3√13 <> \sqrt{117}   \sqrt25 <> 5   \sqrt[3]16 <> 2\sqrt[3]{2}
     \sqrt2 <> √2
+    \arctan 1 <> 45^\circ   \arcsin\frac{1}{2} <> 30^\circ   \arctan 2 <> 63.43^\circ
     \sqrt{12} <> 2\sqrt{3}   \frac{1}{\sqrt2} <> \frac{\sqrt2}{2}   2,3 <> {2,3}
     2,3 <> x=2\text{ or }x=3   x=2 or x=3 <> 2,3   x \in \{2,3\} <> 2,3   (2,3) <> x=2,y=3
     (2,3) <> \left(2,\,3\right)   (2,3) <> 2,3   [0,\infty) <> x\ge0
