@@ -51,7 +51,7 @@ _PLAIN = re.compile(
     rf"(?:\s+(?:{_BARE}|per|of|a|m|s|h))*{_EXPONENT}(?:/{_BARE}|/[hms]\b)?)$"
 )
 _LONE = re.compile(
-    rf"^(?P<value>{_NUMBER})\s+(?P<unit>[gmshlL]{_EXPONENT}(?:/{_BARE}|/[hms]{_EXPONENT})?)$"
+    rf"^(?P<value>{_NUMBER})\s+(?P<unit>(?:in|[gmshlL]){_EXPONENT}(?:/{_BARE}|/[hms]{_EXPONENT})?)$"
 )
 _NOT_UNITS = re.compile(
     r"\b(?:and|or|if|when|where|for|is|not|no|pi|sqrt|frac|sin|cos|tan|log|ln"

@@ -289,6 +289,7 @@ EQUAL = r"""
     3√13 <> \sqrt{117}   \sqrt25 <> 5   \sqrt[3]16 <> 2\sqrt[3]{2}
     \sqrt2 <> √2
     \arctan 1 <> 45^\circ   \arcsin\frac{1}{2} <> 30^\circ   \arctan 2 <> 63.43^\circ
+    12 in <> 1 ft   12 in <> 12   12 in^2 <> 12
     \sqrt{12} <> 2\sqrt{3}   \frac{1}{\sqrt2} <> \frac{\sqrt2}{2}   2,3 <> {2,3}
     2,3 <> x=2\text{ or }x=3   x=2 or x=3 <> 2,3   x \in \{2,3\} <> 2,3   (2,3) <> x=2,y=3
     (2,3) <> \left(2,\,3\right)   (2,3) <> 2,3   [0,\infty) <> x\ge0
