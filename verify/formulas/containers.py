@@ -180,6 +180,8 @@ def read_tuple(text: str, read: Read) -> Shape | None:
         return read(parts[0]) if text[0] + text[-1] == "()" else None
     if len(parts) > MAX_PARTS or not all(parts):
         return None
+    if len(_PLUS_MINUS.findall(text)) == 1:
+        return read_plus_minus(text, read)
     return Tuple(tuple(read(part) for part in parts), text[0] + text[-1])
 
 
