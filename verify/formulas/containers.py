@@ -14,6 +14,7 @@ from verify.formulas.shapes import Formula, Items, Matrix, Read, Relation, Shape
 from verify.formulas.statements import SIGN
 
 MAX_PARTS = 40
+PAIR = 2
 _AND = re.compile(
     r"\\(?:text|textbf|textrm|mbox|mathrm)\s*\{\s*,?\s*(?:and|or)\s*\}"
     r"|\s\\?(?:and|or)\s|(?<=[)\d])(?:or|and)(?=[(\dA-Z])|\\(?:lor|vee)(?![a-z])"
@@ -109,7 +110,7 @@ def read_list(text: str, read: Read) -> Shape | None:
         return None
     shapes = tuple(read(part) for part in parts)
     if has_relations and "and" in text and _is_inequality(shapes[0]):
-        raise NotAFormula("inequalities that hold together")
+        return _both_bounds(shapes)
     return Items(tuple(part for shape in shapes for part in _spread(shape)))
 
 
@@ -125,6 +126,16 @@ def _upright_list(text: str) -> str:
 def _spread(shape: Shape) -> tuple[Shape, ...]:
     """The two values of a plus or minus in a list are items of the list."""
     return shape.parts if isinstance(shape, Items) and not shape.is_set else (shape,)
+
+
+def _both_bounds(shapes: tuple[Shape, ...]) -> Relation:
+    """The chain of two inequalities that hold together: x > 1 and x < 2."""
+    bounds = [shape for shape in shapes if isinstance(shape, Relation) and len(shape.sides) == PAIR]
+    if len(shapes) == len(bounds) == PAIR and all(map(_is_inequality, bounds)):
+        for low, high in (bounds, bounds[::-1]):
+            if low.sides[1] == high.sides[0]:
+                return Relation((*low.sides, high.sides[1]), low.signs + high.signs)
+    raise NotAFormula("inequalities that hold together")
 
 
 def _is_inequality(shape: Shape) -> bool:

@@ -266,6 +266,10 @@ UNEQUAL = {
     "plus or minus in tuples": r"""
     (\pm 1, 2) <> (1, 2)   (\pm 1, 0) <> (1, 0), (-1, 1)   (\pm 1, 2) <> (2, \pm 1)
     """,
+    "bounds that hold together": r"""
+    x>-1 \text{ and } x<2 <> -1\le x<2   x>-1 \text{ or } x<2 <> -1<x<2
+    x>-1 \text{ and } y<2 <> -1<x<2
+    """,
     "dates": r"""
     2024-01-02 <> 2024-02-01   2024-01-02 <> 2021   06/04/2024 <> 03/02/2024
     """,
@@ -294,6 +298,7 @@ EQUAL = r"""
     \arctan 1 <> 45^\circ   \arcsin\frac{1}{2} <> 30^\circ   \arctan 2 <> 63.43^\circ
     12 in <> 1 ft   12 in <> 12   12 in^2 <> 12
     (\pm 1, 2) <> (1,2),(-1,2)   (0,0), (\pm1,2) <> (1,2),(0,0),(-1,2)
+    x>-1 \text{ and } x<2 <> -1<x<2   x<2 \text{ and } x\ge -1 <> [-1,2)
     \sqrt{12} <> 2\sqrt{3}   \frac{1}{\sqrt2} <> \frac{\sqrt2}{2}   2,3 <> {2,3}
     2,3 <> x=2\text{ or }x=3   x=2 or x=3 <> 2,3   x \in \{2,3\} <> 2,3   (2,3) <> x=2,y=3
     (2,3) <> \left(2,\,3\right)   (2,3) <> 2,3   [0,\infty) <> x\ge0
