@@ -108,6 +108,10 @@ _REPLACED: Sequence[tuple[str, str]] = (
     (r"^\s*([-+]?\d+)e([-+]?\d{1,4})\s*$", r"\1E\2"),
     (r"(?<![\w)\]}])\*\*(?=\S)(?=[^*]*$)|`|\*\*$", " "),
 )
+_OUTWARD = re.compile(
+    r"((?:^|\\cup|\\cap|\\in|=)\s*)([\[\]])([^\[\]()]+[,;][^\[\]()]+)([\[\]])(?=\s*(?:\\c[au]p|$))"
+)
+"""Intervals whose brackets look outward where they leave their ends out: ]0, 1[."""
 _PATTERNS = [(re.compile(pattern), new) for pattern, new in _REPLACED]
 _FONTS = re.compile(r"\\(?:mathbf|mathit|boldsymbol|bm|mathcal|mathsf|displaystyle|operatorname)\*?"
                     r"(?![a-zA-Z])\s*")  # fmt: skip
@@ -139,6 +143,7 @@ def unify(text: str) -> str:
     text = re.sub(r"\\\\(?:\[\w+\])?|\\cr(?![a-z])", ROW, text).strip(ROW + " ")
     for pattern, new in _PATTERNS:
         text = pattern.sub(new, text)
+    text = _OUTWARD.sub(_inward, text)
     text = _DOTTED.sub(_overlined, text)
     text = _REPEATING.sub(_repeated, _FONTS.sub(" ", text))
     text = _EDGES.sub("", text.strip()).strip()
@@ -147,6 +152,11 @@ def unify(text: str) -> str:
 
 def _in_coins(amount: re.Match[str]) -> str:
     return rf"{amount[2]}\text{{ {_COINS[amount[1]]}}}"
+
+
+def _inward(match: re.Match[str]) -> str:
+    before, opening, ends, closed = match.groups()
+    return f"{before}{'(' if opening == ']' else '['}{ends}{')' if closed == '[' else ']'}"
 
 
 def _strip_box(text: str) -> str:
