@@ -160,6 +160,10 @@ def _matrix(a: Matrix, b: Shape) -> bool:
             return False
         pairs = zip(a.rows, b.rows, strict=True)
         return all(all(map(same, left, right)) for left, right in pairs)
+    if isinstance(b, Tuple) and all(
+        isinstance(row, Tuple) and row.brackets == b.brackets == "[]" for row in b.parts
+    ):
+        return _matrix(a, Matrix(tuple(row.parts for row in b.parts if isinstance(row, Tuple))))
     if isinstance(b, Tuple) and (len(a.rows) == 1 or all(len(row) == 1 for row in a.rows)):
         entries = [part for row in a.rows for part in row]
         return len(entries) == len(b.parts) and all(map(same, entries, b.parts))

@@ -273,6 +273,10 @@ UNEQUAL = {
     "brackets that look outward": r"""
     ]0,1[ <> [0,1]   ]0,1] <> [0,1[   [0,1[ <> [0,1]
     """,
+    "matrices as lists": r"""
+    [[1,2],[3,4]] <> \begin{pmatrix}1&3\\2&4\end{pmatrix}
+    ((1,2),(3,4)) <> \begin{pmatrix}1&2\\3&4\end{pmatrix}
+    """,
     "dates": r"""
     2024-01-02 <> 2024-02-01   2024-01-02 <> 2021   06/04/2024 <> 03/02/2024
     """,
@@ -304,6 +308,7 @@ EQUAL = r"""
     x>-1 \text{ and } x<2 <> -1<x<2   x<2 \text{ and } x\ge -1 <> [-1,2)
     ]0,1[ <> (0,1)   [0,1[ <> 0\le x<1   ]-\infty,1[\cup]2,+\infty[ <> (-\infty,1)\cup(2,\infty)
     \left]0;1\right] <> (0,1]
+    [[1,2],[3,4]] <> \begin{pmatrix}1&2\\3&4\end{pmatrix}
     \sqrt{12} <> 2\sqrt{3}   \frac{1}{\sqrt2} <> \frac{\sqrt2}{2}   2,3 <> {2,3}
     2,3 <> x=2\text{ or }x=3   x=2 or x=3 <> 2,3   x \in \{2,3\} <> 2,3   (2,3) <> x=2,y=3
     (2,3) <> \left(2,\,3\right)   (2,3) <> 2,3   [0,\infty) <> x\ge0
