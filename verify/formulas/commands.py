@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from verify.formulas.lexing import CIRCULAR, FUNCTIONS, GREEK, OPERATORS, Node, NotAFormula, number
+from verify.formulas.lexing import (
+    CIRCULAR,
+    FUNCTIONS,
+    GREEK,
+    OPERATORS,
+    Node,
+    NotAFormula,
+    number,
+    quotient,
+)
 
 if TYPE_CHECKING:
     from verify.formulas.grammar import Parser
@@ -38,7 +47,7 @@ def _constant(_: Parser, name: str) -> Node:
 
 
 def _fraction(parser: Parser, _: str) -> Node:
-    return ("/", _argument(parser), _argument(parser))
+    return quotient(_argument(parser), _argument(parser))
 
 
 def _binomial(parser: Parser, _: str) -> Node:

@@ -76,6 +76,13 @@ MAX_PRODUCT = 5
 """Letters in a row that can be a product; more are a word."""
 
 
+def quotient(top: Node, bottom: Node) -> Node:
+    """A fraction; dy over dx is one name, in which d is no factor."""
+    if all(node[:2] == ("*", ("sym", "d")) and node[2][0] == "sym" for node in (top, bottom)):
+        return ("sym", f"d{top[2][1]}/d{bottom[2][1]}")
+    return ("/", top, bottom)
+
+
 def number(text: str) -> Node:
     """A number's leaf, with how many decimals it was written."""
     if len(text) > MAX_DIGITS:

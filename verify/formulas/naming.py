@@ -55,13 +55,20 @@ def contradict(a: Shape, b: Shape) -> bool | None:
 def are_apart(a: Shape, b: Shape) -> bool:
     """Whether two names are those of two things of one kind: x and y, or a_n and a_{n+1}."""
     ours, theirs = _name(a), _name(b)
+    if _is_derivative(ours) != _is_derivative(theirs):
+        return True
     if ours is None or theirs is None or ours[0] != "sym" or theirs[0] != "sym":
         return False
     return ours != theirs and _are_apart(str(ours[1]), str(theirs[1]))
 
 
 def _are_apart(left: str, right: str) -> bool:
-    return {left, right} <= COORDINATES or _letter(left) == _letter(right)
+    has_derivative = "/" in left or "/" in right
+    return has_derivative or {left, right} <= COORDINATES or _letter(left) == _letter(right)
+
+
+def _is_derivative(name: Node | None) -> bool:
+    return name is not None and name[0] == "sym" and "/" in str(name[1])
 
 
 def _is_bound(shape: Shape) -> bool:
