@@ -16,7 +16,7 @@ from verify.formulas.relations import (
     are_one,
     assigned,
     interval_of,
-    is_of_inverse,
+    mark_of,
     value_asked_for,
     without_point,
 )
@@ -148,7 +148,7 @@ def _based(a: Based, b: Shape) -> bool:
 
 def _relation(a: Relation, b: Shape) -> bool:
     if isinstance(b, Relation):
-        return is_of_inverse(a) == is_of_inverse(b) and are_one(a, b, same)
+        return mark_of(a) == mark_of(b) and are_one(a, b, same)
     value = assigned(a, same) or value_asked_for(a)
     return value is not None and same(value, b)
 

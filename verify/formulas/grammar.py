@@ -197,8 +197,12 @@ class Parser(Cursor):
             node = self.unknown_function(letter)
             self.expect("}")
             return node
-        if letter in "fghFGPQ" and self.peek() == "(":
-            return self.unknown_function(letter)
+        primes = 0
+        while self.peek(primes) == "'":
+            primes += 1
+        if letter in "fghFGPQ" and self.peek(primes) == "(":
+            self.place += primes
+            return self.unknown_function(letter + "'" * primes)
         if letter in "fghFGPQ" and self.tokens[self.place : self.place + 6] == _INVERSE:
             self.place += 5
             return self.unknown_function(letter + "^{-1}")

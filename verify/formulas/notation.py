@@ -102,6 +102,8 @@ _REPLACED: Sequence[tuple[str, str]] = (
     (r"\\(?:bar|overline)(?![a-zA-Z])|\bbar(?=\{)", r"\\overline "),
     (r"\\(?:var)(theta|phi|epsilon|rho)", r"\\\1"),
     (r"\^\s*\{?\s*\\(?:text|mathrm|rm)\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?", ""),
+    (r"\^\s*\{\s*\\prime\s*\\prime\s*\}", "''"),
+    (r"\^\s*(?:\{\s*\\prime\s*\}|\\prime(?![a-zA-Z]))", "'"),
     (r"_\{\s*\}|\^\{\s*\}", ""),
     (r"\^\s*(\{[^{}]*\}|\w)\s*_\s*(\{[^{}]*\}|\w)", r"_\2^\1"),
     (r"^\s*\*\*([^*]+)\*\*\s*$", r"\1"),

@@ -92,10 +92,11 @@ def _is_call(shape: Shape) -> bool:
     return isinstance(shape, Formula) and shape.node[0] == "call" and shape.node[1][0] == "?"
 
 
-def is_of_inverse(relation: Relation) -> bool:
-    """Whether it tells values of f^{-1}, not of f."""
+def mark_of(relation: Relation) -> str:
+    """What stands behind the f of the function whose values it tells: a prime, ^{-1}, nothing."""
     first = relation.sides[0]
-    return isinstance(first, Formula) and _is_call(first) and str(first.node[1]).endswith("}")
+    is_told = isinstance(first, Formula) and _is_call(first)
+    return str(first.node[1])[len("?f") :] if isinstance(first, Formula) and is_told else ""
 
 
 def _is_ratio(shape: Shape) -> bool:

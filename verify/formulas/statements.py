@@ -11,7 +11,7 @@ from verify.formulas.notation import split_top
 from verify.formulas.shapes import Read, Relation, Shape, Tuple, Words
 
 SIGN = re.compile(r"\\approx|\\le\b|\\ge\b|\\ne\b|\\equiv|[=<>]")
-_DEFINITION = re.compile(r"^\\?[A-Za-z]+(?:_\{?\w+\}?|\^\{-1\})?\s*\(\s*(\\?[a-z]+)\s*\)$")
+_DEFINITION = re.compile(r"^\\?[A-Za-z]+(?:_\{?\w+\}?|\^\{-1\}|'+)?\s*\(\s*(\\?[a-z]+)\s*\)$")
 _UNEVALUATED = re.compile(r"\\(?:sum|prod|lim|begin)")
 _FLIPPED = {">": "<", r"\ge": "<=", r"\le": "<="}
 

@@ -279,7 +279,8 @@ UNEQUAL = {
     """,
     "derivatives": r"""
     \frac{dy}{dx}=2x <> \frac{y}{x}=2x   \frac{dy}{dx}=2x <> y=2x   \frac{dy}{dx} <> \frac{y}{x}
-    \frac{dy}{dx}=2x <> \frac{dx}{dy}=2x
+    \frac{dy}{dx}=2x <> \frac{dx}{dy}=2x   f'(x)=2x <> f(x)=2x   f'(x)=2x <> f''(x)=2x
+    f'(x)=2x <> y=2x   f'(2)=3 <> f(2)=3   f'(2)=3 <> f'(3)=3   f^{-1}(x)=2x <> f'(x)=2x
     """,
     "dates": r"""
     2024-01-02 <> 2024-02-01   2024-01-02 <> 2021   06/04/2024 <> 03/02/2024
@@ -303,6 +304,7 @@ UNEQUAL = {
 }
 EQUAL = r"""
     \frac{3}{4} <> 0.75   \frac{3}{4} <> 3/4   \tfrac{3}{4} <> 75%   x^2-1 <> (x-1)(x+1)
+    f'(x)=2x <> 2x   f^{\prime}(x)=2x <> f'(t)=2t   f''(x)=2 <> 2   f'(2)=3 <> 3
     \frac{dy}{dx}=2x <> 2x   2x=\frac{dy}{dx} <> \frac{dy}{dx}=x+x
     √13 <> \sqrt{13}   \frac{√13}{2} <> \frac{\sqrt{13}}{2}
     3√13 <> \sqrt{117}   \sqrt25 <> 5   \sqrt[3]16 <> 2\sqrt[3]{2}
