@@ -120,7 +120,7 @@ def test_few_requests_are_split_evenly_though_one_process_could_hold_all(
 
     monkeypatch.setattr(vllm_processes, "VLLMProcess", Watched)
     list(start(2, max_in_flight=100).call(asking(*[str(later)] * 8)))
-    assert given[:2] == [(0, 2, 4, 6), (1, 3, 5, 7)]
+    assert sorted(given[:2]) == [(0, 2, 4, 6), (1, 3, 5, 7)]  # whoever asked first
 
 
 def test_leaving_early_stops_all_and_the_next_call_is_answered(start, tmp_path):
