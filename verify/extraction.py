@@ -71,6 +71,10 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _GLUE = re.compile(
     r"[\s$,;.\\()]*(?:\\q?quad\s*)*(?:\\text\s*\{[^{}]{0,40}\}|and|or)?\s*(?:\\q?quad\s*)*[\s$,;.\\()]*"
 )
+_UNBRACED = re.compile(
+    r"[-+]?(?:\w{1,30}|\\(?!left|begin|[bB]ig)[a-zA-Z]{1,20}(?:\s*\[\d\]|\s*\{[^{}]{1,100}\}|\d){0,3})"
+)
+"""What is boxed without braces: a word, or a command with its arguments."""
 _HOLLOW = " \t\n.…"
 """What is in a box that only tells of boxes: "the answer within \\boxed{...}"."""
 _PERCENT_AFTER = re.compile(r"[\s$\\)]*(?:\\?%|percent\b|pct\b)")
@@ -84,8 +88,8 @@ def _boxed(text: str) -> Extraction | None:
             if text[match.end() : match.end() + 1] == "{":
                 return Extraction(None, "the text ends within its last box")
             continue
-        inner = text[match.end() : end].removeprefix("{").removesuffix("}")
-        boxes.append((match.start(), end, inner))
+        inner = text[match.end() : end]
+        boxes.append((match.start(), end, inner[1:-1] if inner.startswith("{") else inner))
     boxes = [box for box in boxes if box[2].strip(_HOLLOW)]
     if not boxes:
         return None
@@ -111,9 +115,9 @@ def _is_repeated(earlier: str, answer: str) -> bool:
 
 
 def _balanced_end(text: str, start: int) -> int:
-    r"""Where the group that begins at ``start`` ends; \boxed 5 boxes one word."""
+    r"""Where the group that begins at ``start`` ends, or the word or command without braces."""
     if text[start : start + 1] != "{":
-        word = re.compile(r"[-+]?\w{1,30}").match(text, start)
+        word = _UNBRACED.match(text, start)
         return word.end() if word else -1
     depth = place = 0
     for brace in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
@@ -199,7 +203,12 @@ def _ahead(text: str, start: int, is_short: bool) -> str | None:
 
 def _bare(text: str) -> Extraction | None:
     lines = [line for line in text.splitlines() if line.strip()]
-    if not text or len(text) > MAX_ANSWER or (len(lines) > 1 and r"\begin" not in text):
+    if (
+        not text
+        or _BOX.search(text)
+        or len(text) > MAX_ANSWER
+        or (len(lines) > 1 and r"\begin" not in text)
+    ):
         return None
     is_one = len(text) <= MAX_REPLY // 2 and not _NOT_BARE.search(text)
     if _is_wholly_formula(text) or is_one:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from verify.formulas.intervals import joined_where_they_meet
 from verify.formulas.matching import pair_off, same_or_none
 from verify.formulas.naming import by_name, contradict, is_word, name_of
 from verify.formulas.quantities import are_same_line, same_formula
@@ -81,7 +82,12 @@ def _rank(shape: Shape) -> int:
 
 
 def simplified(shape: Shape) -> Shape:
-    """Inequalities in a name as intervals, lists of them as unions, lists of one as their item."""
+    """Inequalities in a name as intervals, lists of them as unions, lists of one as their item.
+
+    Of a union, parts that meet are one.
+    """
+    if isinstance(shape, Union):
+        return joined_where_they_meet(shape)
     if isinstance(shape, Relation):
         return interval_of(shape) or without_point(shape) or shape
     if isinstance(shape, Items) and len(shape.parts) == 1 and not _has_sets(shape):
@@ -90,7 +96,7 @@ def simplified(shape: Shape) -> Shape:
         parts = [simplified(part) for part in shape.parts]
         if any(isinstance(p, Tuple) and isinstance(q, Relation) and "=" not in q.signs
                for p, q in zip(parts, shape.parts, strict=True)):  # fmt: skip
-            return Union(tuple(_solved(part) for part in parts))
+            return joined_where_they_meet(Union(tuple(_solved(part) for part in parts)))
     return shape
 
 

@@ -66,6 +66,9 @@ UNEQUAL = {
     \mathbb{R}\setminus\{1\} <> \mathbb{R}\setminus\{2\}   (0,1)\cap(0,2) <> (0,1)\cup(0,2)
     x < 1 and x > -1 <> x<1 or x>-1   -1<x and x<1 <> (-\infty,1)\cup(-1,\infty)
     x\ne 1, x\ne 2 <> x\ne 1   x\neq 0 <> \mathbb{R}
+    [0,1]\cup[1,2] <> (0,2]   (0,1)\cup(1,2) <> (0,2)   [0,1)\cup(1,2] <> [0,2]
+    (0,1)\cup\{2\} <> (0,1)   (-\infty,1)\cup[1,\infty) <> (-\infty,1)   [0,a]\cup[a,2] <> [0,2]
+    \{0,1\}\cup\{2\} <> [0,2]
     """,
     "percent": r"""
     50% <> 0.05   50% <> 5   5% <> 0.5   12% <> 12.5%   0.5% <> 50   0.5% <> 0.5%%
@@ -315,6 +318,10 @@ EQUAL = r"""
     x>-1 \text{ and } x<2 <> -1<x<2   x<2 \text{ and } x\ge -1 <> [-1,2)
     ]0,1[ <> (0,1)   [0,1[ <> 0\le x<1   ]-\infty,1[\cup]2,+\infty[ <> (-\infty,1)\cup(2,\infty)
     \left]0;1\right] <> (0,1]
+    [0,1]\cup[1,2] <> [0,2]   [0,3)\cup(1,2] <> [0,3)   (0,1)\cup\{1\}\cup(1,\infty) <> (0,\infty)
+    (-\infty,1)\cup[1,\infty) <> (-\infty,\infty)   \{0\}\cup(0,\frac13]\cup[\frac13,1) <> [0,1)
+    [0,\sqrt2]\cup[\frac{2}{\sqrt2},2]\cup(3,4) <> [0,2]\cup(3,4)   [0,1]\cup\{1\} <> [0,1]
+    x<1 or x\ge1 <> (-\infty,\infty)   (2,3)\cup[0,1]\cup[1,2) <> [0,2)\cup(2,3)
     [[1,2],[3,4]] <> \begin{pmatrix}1&2\\3&4\end{pmatrix}
     \sqrt{12} <> 2\sqrt{3}   \frac{1}{\sqrt2} <> \frac{\sqrt2}{2}   2,3 <> {2,3}
     2,3 <> x=2\text{ or }x=3   x=2 or x=3 <> 2,3   x \in \{2,3\} <> 2,3   (2,3) <> x=2,y=3
