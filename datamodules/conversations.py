@@ -16,6 +16,8 @@ ANSWERS = ("solution", "completion", "response")
 """Names under which the answer to a prompt is found, the first that is there."""
 UNREAD = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
 """Parts of a message beside its content, which no sequence is made of."""
+NONE_GIVEN: tuple[object, ...] = (None, "", [], "[]", "null")
+"""What stands in a column where a row has nothing of its kind."""
 WHOLE = (None, "", "stop")
 """Finish reasons of an answer that its author ended."""
 
@@ -26,7 +28,8 @@ class ConversationEncoder(SolutionEncoder):
     A row has ``messages`` (of ``role`` and ``content``) or ``conversations`` (of ``from`` and
     ``value``); or a problem, or a ``prompt``, and its ``solution`` (also ``completion`` or
     ``response``). A prompt may be a list of messages, too. What the assistant says is a text, or
-    an object with ``text`` and ``tokens``. Its arguments are those of ``SolutionEncoder``.
+    an object with ``text`` and ``tokens``; a message of ``weight`` 0 is not learned. Its arguments
+    are those of ``SolutionEncoder``.
     """
 
     def encode(self, row: Mapping[str, Any], place: str) -> tuple[Turns, ...]:
@@ -46,6 +49,8 @@ class ConversationEncoder(SolutionEncoder):
             )
         try:
             messages = list(self._messages(row, place))
+            if not any(message.is_target for message in messages if message.role == ASSISTANT):
+                raise UnusableRow("nothing to learn", f"{place}: all the answers have weight 0")
             return (
                 encode_chat(self.tokenizer, messages) if self.chat else self._plain(messages, place)
             )
@@ -55,6 +60,7 @@ class ConversationEncoder(SolutionEncoder):
             raise UnusableRow(error.reason, full) from None
 
     def _messages(self, row: Mapping[str, Any], place: str) -> Iterator[Message]:
+        refuse_tools(row, place)
         listed = row.get("messages") or row.get("conversations")
         if listed:
             yield from messages_of(listed, place)
@@ -84,11 +90,27 @@ class ConversationEncoder(SolutionEncoder):
         return (joined([(before, False), (target, True)]),)
 
 
+def refuse_tools(row: Mapping[str, Any], place: str) -> None:
+    """Refuse a row whose assistant had tools: its prompt would be made without them.
+
+    Raises:
+        UnusableRow: It had.
+    """
+    if row.get("tools") not in NONE_GIVEN:
+        raise UnusableRow(
+            "row with tools",
+            f"{place} has tools, {str(row['tools'])[:60]!r}, which would be left out of the "
+            "prompt: put them into the system's message, as the model reads them, and leave out "
+            "the column",
+        )
+
+
 def messages_of(listed: object, place: str) -> Iterator[Message]:
     """Messages of a list in a row.
 
     Raises:
-        UnusableRow: It is none, or one of them is empty or says something beside its content.
+        UnusableRow: It is none, or one of them is empty, says something beside its content or has
+            a weight other than 0 and 1.
     """
     if not isinstance(listed, Sequence) or not all(isinstance(m, Mapping) for m in listed):
         raise UnusableRow("no messages", f"{place}: the messages are {str(listed)[:60]!r}")
@@ -102,4 +124,11 @@ def messages_of(listed: object, place: str) -> Iterator[Message]:
         role = message.get("role", message.get("from"))
         name = "value" if "value" in message and "content" not in message else "content"
         content = piece_of(message, name, f"{place} message {number}")
-        yield Message(ROLE_OF.get(str(role), str(role)), content)
+        weight = message.get("weight")
+        if weight not in (None, 0, 1):
+            raise UnusableRow(
+                "weight of a message",
+                f"{place} message {number} has weight {weight!r}: 1 is learned, 0 is not; leave "
+                "out the row, or set data.mixture with another weight for its file",
+            )
+        yield Message(ROLE_OF.get(str(role), str(role)), content, weight != 0)

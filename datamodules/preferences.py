@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from datamodules.conversations import messages_of
+from datamodules.conversations import messages_of, refuse_tools
 from datamodules.solutions import SolutionEncoder, piece_of
 from promptcot.chats import ASSISTANT, USER, Message, UnusableRow, encode_chat
 from promptcot.pairs import Pair
@@ -30,6 +31,7 @@ class PairEncoder(SolutionEncoder):
             UnusableRow: Nothing can be learned from it.
             ValueError: It has messages, and is not to be put into a chat.
         """
+        refuse_tools(row, place)
         if not any(isinstance(row.get(name), list) for name in ("prompt", CHOSEN, REJECTED)):
             return Pair(self.example(row, CHOSEN, place), self.example(row, REJECTED, place))
         if not self.chat:
@@ -60,7 +62,8 @@ class PairEncoder(SolutionEncoder):
     def _answered(self, messages: Sequence[Message], place: str) -> Example:
         """A conversation whose last message is the target."""
         try:
-            turns = encode_chat(self.tokenizer, messages)[-1]
+            compared = replace(messages[-1], is_target=True)  # weights are of what is imitated
+            turns = encode_chat(self.tokenizer, [*messages[:-1], compared])[-1]
         except UnusableRow as error:
             raise UnusableRow(error.reason, f"{place}: {error}") from None
         start, end = turns.spans[-1]

@@ -27,7 +27,7 @@ from promptcot.turns import Turns
 from promptcot.weights import context_length, vocabulary_size
 
 log = logging.getLogger(__name__)
-ENCODING = 2
+ENCODING = 3
 """Counts the ways in which rows were made sequences: what an earlier one left is not read."""
 FOLDER = "encoded"
 PATIENCE_S = 24 * 3600.0

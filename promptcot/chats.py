@@ -40,6 +40,8 @@ class Message:
 
     role: str
     content: Piece
+    is_target: bool = True
+    """Of the assistant's: whether it is learned, or only stands before what is."""
 
 
 class UnusableRow(ValueError):
@@ -89,7 +91,7 @@ def check_roles(messages: Sequence[Message]) -> None:
 def encode_chat(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
 ) -> tuple[Turns, ...]:
-    """The conversation, with the assistant's turns as targets.
+    """The conversation, with the assistant's turns as targets, those that are marked as none aside.
 
     It is one sequence where the template only ever appends. Templates that rewrite what was said
     before (Qwen3 takes out earlier thoughts) give a sequence to each turn of the assistant, with
@@ -103,8 +105,11 @@ def encode_chat(
     whole = _appended(tokenizer, messages)
     if whole is not None:
         return (whole,)
-    turns = [n for n, message in enumerate(messages) if message.role == ASSISTANT]
-    return tuple(_alone(tokenizer, messages[:n], messages[n]) for n in turns)
+    return tuple(
+        _alone(tokenizer, messages[:number], message)
+        for number, message in enumerate(messages)
+        if message.role == ASSISTANT and message.is_target
+    )
 
 
 @lru_cache(maxsize=8)
@@ -177,7 +182,8 @@ def _appended(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -
             return None
         shown, piece = said
         parts.append((_markup(tokenizer, before[len(done) :]), False))
-        parts.append(((*encode_piece(tokenizer, piece), *_markup(tokenizer, end)), True))
+        turn = (*encode_piece(tokenizer, piece), *_markup(tokenizer, end))
+        parts.append((turn, message.is_target))
         done = before + shown + end
         if not after.startswith(done):
             return None

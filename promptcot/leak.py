@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from promptcot.overlap import longest_common_run, ngrams, words
+from promptcot.overlap import longest_common_run, ngrams, num_words, words
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads a default by vars()
@@ -40,7 +40,7 @@ class LeakGuard:
     def penalty(self, rationale: str, statement: str) -> float:
         """What a rationale pays, in nats; 0 where no run of both is longer than the free ones."""
         of_problem = words(statement)
-        free = min(self.free_words, len(of_problem) // 2)
-        excess = max(0, longest_common_run(rationale, statement) - free)
+        free = min(self.free_words, int(num_words(of_problem) // 2))
+        excess = max(0.0, longest_common_run(rationale, statement) - free)
         shared = ngrams(words(rationale), free + 1) & ngrams(of_problem, free + 1)
         return self.nats_per_word * (excess + len(shared))

@@ -7,20 +7,53 @@ goes to zero by copying), so these are reported beside every likelihood.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
-_WORD = re.compile(r"\w+")
+_UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Japanese and Chinese
+)
+"""Scripts that set no spaces between words."""
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_CHARACTER = re.compile(rf"[{_UNSPACED}]")
+CHARACTERS_PER_WORD = 2
+"""In scripts without spaces; about as many as the words of Chinese and Japanese have."""
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and numbers; punctuation and LaTeX's marks are no words."""
+    """Lower-case words and numbers; punctuation and LaTeX's marks are no words.
+
+    In scripts without spaces each character stands by itself; two count as one word below.
+    """
     return _WORD.findall(text.casefold())
 
 
-def ngrams(tokens: Sequence[str], n: int) -> set[tuple[str, ...]]:
+def num_words(tokens: Sequence[str]) -> float:
+    """How many words these are; a whole number unless there are characters that stand alone."""
+    characters = sum(map(_is_character, tokens))
+    return len(tokens) - characters + characters / CHARACTERS_PER_WORD
+
+
+def runs(tokens: Sequence[str], n: float) -> Iterator[tuple[str, ...]]:
+    """All runs of ``n`` words: from each word on the shortest that has as many."""
+    shares = [1 if _is_character(token) else CHARACTERS_PER_WORD for token in tokens]
+    wanted = n * CHARACTERS_PER_WORD
+    end = 0
+    held = 0
+    for start, share in enumerate(shares):
+        while held < wanted:
+            if end == len(tokens):
+                return
+            held += shares[end]
+            end += 1
+        yield tuple(tokens[start:end])
+        held -= share
+
+
+def ngrams(tokens: Sequence[str], n: float) -> set[tuple[str, ...]]:
     """The distinct runs of ``n`` words."""
-    return {tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
+    return set(runs(tokens, n))
 
 
 def ngram_overlap(rationale: str, statement: str, n: int = 4) -> float:
@@ -29,14 +62,19 @@ def ngram_overlap(rationale: str, statement: str, n: int = 4) -> float:
     A problem shorter than ``n`` words counts as one gram of all its words; an empty one gives 0.
     """
     of_problem = words(statement)
-    n = min(n, len(of_problem))
-    if n == 0:
+    size = min(n, num_words(of_problem))
+    if size == 0:
         return 0.0
-    grams = ngrams(of_problem, n)
-    return len(grams & ngrams(words(rationale), n)) / len(grams)
+    grams = ngrams(of_problem, size)
+    return len(grams & ngrams(words(rationale), size)) / len(grams)
 
 
-def longest_common_run(first: str, second: str) -> int:
+def longest_common_run(first: str, second: str) -> float:
     """Length in words of the longest run of words that both texts contain."""
     a, b = words(first), words(second)
-    return SequenceMatcher(None, a, b, autojunk=False).find_longest_match().size
+    match = SequenceMatcher(None, a, b, autojunk=False).find_longest_match()
+    return num_words(a[match.a : match.a + match.size])
+
+
+def _is_character(token: str) -> bool:
+    return len(token) == 1 and token > "\u0dff" and _CHARACTER.match(token) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from promptcot.overlap import ngrams, words
+from promptcot.overlap import num_words, runs, words
 
 RUN = 20
 """Words in a row that honest mathematics seldom writes twice: cases differ in a number."""
@@ -22,9 +22,10 @@ def repeated_share(text: str) -> float:
     About one half for a text that says everything twice; 0 for one of fewer than 200 words.
     """
     found = words(text)
-    if len(found) < SHORT:
+    if num_words(found) < SHORT:
         return 0.0
-    return 1.0 - len(ngrams(found, RUN)) / (len(found) - RUN + 1)
+    all_runs = list(runs(found, RUN))
+    return 1.0 - len(set(all_runs)) / len(all_runs)
 
 
 def ends_in_loop(text: str) -> bool:

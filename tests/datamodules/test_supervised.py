@@ -19,11 +19,13 @@ from transformers import AutoTokenizer
 
 from callbacks import SaveProgress
 from datamodules import SolutionDataModule, supervised
-from datamodules.conversations import messages_of
+from datamodules.conversations import ConversationEncoder, messages_of
+from datamodules.preferences import PairEncoder
 from datamodules.supervised import Weighted
 from modules import SFTModule
 from promptcot.chats import Message, UnusableRow
 from promptcot.corpora import Corpus
+from promptcot.prompts import PromptFormat
 
 CHECKOUT = Path(__file__).parents[2]
 ROWS = [{"prompt": f"{n}+{n}?", "solution": "s" * (n % 7 + 1)} for n in range(20)]
@@ -126,6 +128,7 @@ import sys
 from pathlib import Path
 from datamodules import SolutionDataModule, supervised
 from promptcot.corpora import Corpus
+from promptcot.prompts import PromptFormat
 from quiet_fit import quiet_trainer
 
 model, corpus, folder = sys.argv[1:]
@@ -288,3 +291,34 @@ def test_what_a_message_says_beside_its_content_is_not_left_out_without_a_word(p
     assert list(messages_of([plain | {part: None}], "row 1")) == [Message("assistant", "4")]
     with pytest.raises(UnusableRow, match=rf"row 1 message 1 has {part}, which would be left out"):
         list(messages_of([plain | {part: "2 + 2"}], "row 1"))
+
+
+def test_an_answer_of_weight_0_stands_in_the_sequence_and_is_not_learned(embedded_weights):
+    tokenizer = AutoTokenizer.from_pretrained(embedded_weights)
+    encoder = ConversationEncoder(tokenizer, PromptFormat(), chat=True)
+    said = [
+        {"role": role, "content": content}
+        for role, content in zip(
+            ["user", "assistant"] * 2, ["1+1?", "3", "Sure?", "2"], strict=True
+        )
+    ]
+    [whole] = encoder.encode({"messages": said}, "row 1")
+    [last] = encoder.encode({"messages": [said[0], said[1] | {"weight": 0}, *said[2:]]}, "row 1")
+    [first] = encoder.encode({"messages": [*said[:3], said[3] | {"weight": 0}]}, "row 1")
+    assert whole.tokens == last.tokens == first.tokens
+    assert first.spans + last.spans == whole.spans
+    assert encoder.encode({"messages": [m | {"weight": 1} for m in said]}, "row 1") == (whole,)
+    for weight, what in ((0, "all the answers have weight 0"), (0.5, "message 2 has weight 0.5")):
+        with pytest.raises(UnusableRow, match=rf"^row 1.*{what}"):
+            encoder.encode({"messages": [said[0], said[1] | {"weight": weight}]}, "row 1")
+
+
+def test_a_row_with_tools_is_not_learned_without_them(embedded_weights):
+    tokenizer = AutoTokenizer.from_pretrained(embedded_weights)
+    row = {"prompt": "1+1?", "solution": "2", "chosen": "2", "rejected": "3"}
+    sft = ConversationEncoder(tokenizer, PromptFormat(), chat=True).encode
+    dpo = PairEncoder(tokenizer, PromptFormat(), chat=True).pair
+    for encode in (sft, dpo):
+        assert encode(row | {"tools": []}, "row 1") == encode(row | {"tools": None}, "row 1")
+        with pytest.raises(UnusableRow, match=r"row 1 has tools, .*calculator"):
+            encode(row | {"tools": [{"name": "calculator"}]}, "row 1")

@@ -8,11 +8,12 @@ import pytest
 from promptcot.corpora import Corpus, read_corpus
 from promptcot.curation import CopyFilter, KnownStatements
 from promptcot.metrics import effective_samples, importance_bound, log_sum_exp
-from promptcot.overlap import longest_common_run, ngram_overlap
+from promptcot.overlap import longest_common_run, ngram_overlap, num_words, runs, words
 from promptcot.parsing import Composition, Flaw, parse_composition, parse_concepts, parse_rationale
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import Sampling
 from promptcot.records import Domain, Problem
+from promptcot.repetition import repeated_share
 from promptcot.split import held_out_statements
 
 FORMAT = PromptFormat()
@@ -70,6 +71,28 @@ def test_overlap_by_hand():
     assert ngram_overlap("a b x c d", "a b c d", 2) == pytest.approx(2 / 3)
     assert longest_common_run("one two three four", "zero two three five") == 2
     assert ngram_overlap("z", "") == 0.0
+
+
+def test_scripts_without_spaces_have_words_too():
+    assert words("求$x^2$的值,ABC。") == ["求", "x", "2", "的", "值", "abc"]
+    assert words("数は10個です") == [*"数は", "10", *"個です"]
+    assert words("naïve x_1 δύο два") == ["naïve", "x_1", "δύο", "два"]
+    assert num_words(words("数は10個です")) == 1 + 5 / 2
+    assert list(runs(words("a数はb個c"), 2)) == [("a", "数", "は"), ("数", "は", "b"),
+        ("は", "b", "個"), ("b", "個", "c")]  # fmt: skip
+    assert longest_common_run("求所有小于一百的质数之和", "请求所有小于一百的质数的积") == 5
+    assert ngram_overlap("其中求和为三", "求和") == 1.0
+    seeds = KnownStatements(["已知正整数n满足n能被7整除,并且n的各位数字之和等于7,求n的最小值。"])
+    assert seeds.has("设有正整数n满足n能被7整除,并且n的各位数字之和等于7,求n的最大值")
+    assert not seeds.has("已知正整数n满足n能被9整除,并且n的各位数字之积等于9,求n的最大值。")
+
+
+def test_traces_in_chinese_repeat_themselves_too():
+    once = "".join(chr(0x4E00 + place) for place in range(500))
+    assert repeated_share(once) == 0.0
+    assert repeated_share(once * 2) == pytest.approx(461 / 961)  # runs of 40 of 1000 characters
+    assert repeated_share(once[:300] * 2) > 0.0
+    assert repeated_share(once[:199] * 2) == 0.0  # fewer than 200 words
 
 
 def test_the_importance_bound_by_hand():
