@@ -15,6 +15,8 @@ from promptcot.protocols import SegmentLogprobs
 class WritePredictions(Callback):
     """Writes ``predictions-RANK.jsonl``: id, nats and tokens of each row's target, by segment.
 
+    Files that more ranks have left there before are removed.
+
     The segments are the rationale and the problem for the prompt model, the rationale alone for
     the rationale model; all with their tags and end token.
     """
@@ -23,6 +25,11 @@ class WritePredictions(Callback):
         name = f"predictions-{trainer.global_rank}.jsonl"
         self.path = Path(trainer.default_root_dir) / name
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if trainer.is_global_zero:
+            ours = {f"predictions-{rank}.jsonl" for rank in range(trainer.world_size)}
+            for other in self.path.parent.glob("predictions-*.jsonl"):
+                if other.name not in ours:
+                    other.unlink()
         self.path.write_bytes(b"")
         self.order = iter(trainer.predict_dataloaders.indices)  # type: ignore[union-attr]
 

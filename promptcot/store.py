@@ -110,6 +110,7 @@ def open_round(folder: Path, settings: Mapping[str, Any]) -> Iterator[Round | No
         yield making
         making.sync()
         _complete(making, wanted, started)
+        _sync_folder(partial)  # else a power cut could leave a round without one of its files
         os.replace(partial, folder)
         _sync_folder(folder.parent)
 

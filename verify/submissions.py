@@ -203,8 +203,7 @@ def _check_names(test: Mapping[str, Any], mode: str, number: int, *, has_checker
 def _solution(row: Mapping[str, Any], folder: Path | None) -> str:
     solution = row.get("solution")
     if solution is None and folder is not None and isinstance(row.get("program"), str):
-        path: Path = folder / row["program"]
-        return path.read_bytes().decode(errors="surrogateescape")
+        return _source("program", folder / row["program"])
     if isinstance(solution, str):
         return solution
     raise ValueError("a row of code needs a text as `solution`, or the file of a `program`")
@@ -220,4 +219,15 @@ def _checker(row: Mapping[str, Any], compare: str, mode: str, folder: Path | Non
         if not isinstance(checker, str):
             raise ValueError(f"compare is {compare!r}, but no file can be read here")
         return checker
-    return (folder / compare.removeprefix(CHECKER)).read_text(errors="surrogateescape")
+    return _source("checker", folder / compare.removeprefix(CHECKER))
+
+
+def _source(kind: str, path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="surrogateescape")
+    except (OSError, ValueError) as error:  # ValueError: of a name with a null byte
+        said = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(
+            f"the {kind} {str(path)!r} cannot be read ({said}): its name is relative to the "
+            "folder of the rows"
+        ) from None

@@ -175,8 +175,10 @@ def test_held_out_rows_are_validated_to_the_token_and_predicted_by_id(tiny_model
         callbacks=[WritePredictions()],
     )
     [metrics] = trainer.validate(module, data, verbose=False)
+    (tmp_path / "predictions-1.jsonl").write_text("of a second rank, before\n")
     trainer.predict(module, data)
-    rows = list(map(json.loads, (tmp_path / "predictions-0.jsonl").read_text().splitlines()))
+    [file] = tmp_path.glob("predictions-*")
+    rows = list(map(json.loads, file.read_text().splitlines()))
     ids = [problem.id for problem in read_corpus(corpus).problems]
     assert [row["id"] for row in rows] == ids
     # A row of statement "a" * n: tags, problem and end token; one token a character.

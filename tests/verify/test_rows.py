@@ -158,7 +158,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path):
         (json.dumps(code("a", "", limits={"cpu_s": 0})), "limit cpu_s is 0, but it must be"),
         (json.dumps(code("a", "", language="ada")), "language is 'ada', but it can be python or"),
         (json.dumps(code("a", "", compare="near")), "compare is 'near', but it can be 'tokens'"),
-        (json.dumps(code("a", "", compare="checker:no.py")), "No such file or directory"),
+        (json.dumps(code("a", "", compare="checker:no.py")), "no.py' cannot be read (No such file"),
         (
             json.dumps(code("a", "") | {"tests": [{"input": "1", "output": "3"}]}),
             "test 1 has 'input, output', but no stdin and no stdout: the fields are called",
