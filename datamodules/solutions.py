@@ -12,7 +12,7 @@ from promptcot.corpora import Corpus, read_rows
 from promptcot.protocols import Piece
 from promptcot.records import Domain, Problem
 from promptcot.stage_rows import Row
-from promptcot.store import MANIFEST, read_manifest
+from promptcot.store import round_manifest
 from promptcot.tokens import Example, encode_piece, encode_prompt, end_token, in_chat
 
 if TYPE_CHECKING:
@@ -110,8 +110,7 @@ def manifest_settings(corpus: Corpus) -> Row:
 
 
 def _manifest(corpus: Corpus) -> Row:
-    folder = Path(corpus.path).parent
-    return read_manifest(folder) if (folder / MANIFEST).is_file() else {}
+    return round_manifest(Path(corpus.path).parent)
 
 
 def _engine_settings(manifest: Row) -> Mapping[str, Any]:

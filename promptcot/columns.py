@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,13 @@ from promptcot.records import Domain, Problem
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "problem_id", "uuid"),
-    "statement": ("statement", "x", "problem", "question", "prompt"),
-    "concepts": ("concepts", "c", "foundational_concepts"),
+    "statement": ("statement", "problem", "question", "prompt", "x"),
+    "concepts": ("concepts", "foundational_concepts", "c"),
     "rationale": ("rationale", "z"),
     "domain": ("domain",),
     "level": ("level", "difficulty"),
     "reference": ("reference", "answer", "tests"),
+    "reference of code": ("reference", "tests", "answer"),
 }
 """Names under which a column is found without being told, the first that is there."""
 
@@ -64,13 +66,16 @@ def parse_row(
     concepts = _concepts(_column(row, "concepts", columns.concepts, place), place)
     rationale = _text(_column(row, "rationale", columns.rationale, place), place, "rationale")
     named = _column(row, "id", columns.id, place)
+    found_level = _column(row, "level", columns.level, place)
+    found_domain = _domain(_column(row, "domain", columns.domain, place), place, domain)
+    role = "reference of code" if found_domain is Domain.CODE else "reference"
     problem = Problem(
         id=str(named) if named is not None else fingerprint(statement, concepts, rationale),
-        domain=_domain(_column(row, "domain", columns.domain, place), place, domain),
+        domain=found_domain,
         statement=statement,
         concepts=concepts,
-        level=str(_column(row, "level", columns.level, place) or level),
-        reference=_reference(_column(row, "reference", columns.reference, place)),
+        level=level if found_level in (None, "") else str(found_level),
+        reference=_reference(_column(row, role, columns.reference, place), place),
         vote_share=_share(row.get("vote_share"), place),
     )
     return problem, rationale, named is not None
@@ -80,8 +85,14 @@ def _column(row: Mapping[str, Any], role: str, name: str, place: str) -> Any:  #
     if name:
         if name not in row:
             raise ValueError(f"{place}: no field {name!r} (for {role}), but {_fields(row)}")
-        return row[name]
-    return next((row[alias] for alias in ALIASES[role] if row.get(alias) is not None), None)
+        return _known(row[name])
+    values = (_known(row.get(alias)) for alias in ALIASES[role])
+    return next((value for value in values if value is not None), None)
+
+
+def _known(value: Any) -> Any:  # noqa: ANN401
+    """None for NaN too: tables have it where a value is missing."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def statement_of(row: Mapping[str, Any], place: str, names: str | Sequence[str] = "") -> str:
@@ -136,8 +147,16 @@ def _domain(value: object, place: str, default: str) -> Domain:
     return Domain(str(value))
 
 
-def _reference(value: object) -> str | None:
-    return value if isinstance(value, str) or value is None else json.dumps(value)
+def _reference(value: object, place: str) -> str | None:
+    if isinstance(value, str) or value is None:
+        return value
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{place}: the reference is {str(value)[:60]!r} ({type(value).__name__}): give a text, "
+            "a finite number, or tests as JSON has them"
+        ) from None
 
 
 def _share(value: object, place: str) -> float | None:

@@ -7,6 +7,7 @@ nothing is skipped in silence but exact copies, which are counted.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from glob import glob
@@ -126,7 +127,7 @@ def read_rows(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:
         FileNotFoundError: There is no such corpus.
         ValueError: A row is none, or the path is a round's folder.
     """
-    if "*" not in corpus.path:
+    if "*" not in corpus.path or Path(corpus.path).is_file():
         return _limited(_rows(corpus), corpus)
     if not (files := _files(corpus.path)):
         raise FileNotFoundError(f"no file is named by {corpus.path}: check the pattern")
@@ -143,7 +144,9 @@ def corpus_identity(corpus: Corpus) -> dict[str, Any]:
 
 def _files(path: str) -> list[str]:
     """Those that a path or a pattern names."""
-    return sorted(glob(path)) if "*" in path else [path] if Path(path).is_file() else []
+    if Path(path).is_file():
+        return [path]
+    return sorted(glob(re.sub(r"[\[?]", r"[\g<0>]", path))) if "*" in path else []
 
 
 def read_statements(path: str) -> list[str]:
@@ -164,9 +167,9 @@ def _rows(corpus: Corpus) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if corpus.path == BUNDLED:
         for path in sorted(SAMPLE_DATA.glob("*.jsonl")):
             yield from read_json_rows(path)
-    elif corpus.path.endswith((".jsonl", ".json")):
+    elif corpus.path.lower().endswith((".jsonl", ".json")):
         yield from read_json_rows(Path(corpus.path))
-    elif corpus.path.endswith(".parquet"):
+    elif corpus.path.lower().endswith(".parquet"):
         if not Path(corpus.path).is_file():
             raise FileNotFoundError(f"there is no file {corpus.path}: check the path")
         yield from _dataset_rows("parquet", corpus, data_files=corpus.path)

@@ -10,15 +10,22 @@ from promptcot.overlap import ngrams, words
 
 NGRAM = 13
 """Words in a row that make a new problem a copy (the paper's decontamination length)."""
-_MARKS = re.compile(
-    r"(?<!\d)\s+|\s+(?!\d)|\$|\\[()\[\],;:!]|\\(?:left|right)(?![a-z])|[.,;:?](?!\d)"
-)
+_MARKS = re.compile(r"(?:\s|\$|\\[()\[\],;:!]|\\(?:left|right)(?![a-z])|[.,;:?](?!\d))+")
 """What two spellings of one statement differ in: spaces, delimiters of formulas, punctuation."""
 
 
 def spelling(statement: str) -> str:
     """Equal for statements that differ in case, white space and marks around formulas alone."""
-    return _MARKS.sub("", unicodedata.normalize("NFC", statement).casefold())
+    text = unicodedata.normalize("NFC", statement).casefold()
+
+    def without(marks: re.Match[str]) -> str:  # 1, 12 is another list than 11, 2
+        around = (
+            text[max(0, marks.start() - 1) : marks.start()],
+            text[marks.end() : marks.end() + 1],
+        )
+        return " " if all(map(str.isdigit, around)) else ""
+
+    return _MARKS.sub(without, text)
 
 
 class KnownStatements:

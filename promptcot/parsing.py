@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from promptcot.prompts import PromptFormat
 
+_MARKER = re.compile(r"(?:\*\*)?Thinking Process(?::\*\*|\*\*:|:)")
 MAX_CODE = 4000
 """Characters of a code block that are read as a list; a concept list is far shorter."""
 
@@ -65,7 +66,7 @@ def parse_rationale(
     """
     if not finished:
         return Flaw.UNFINISHED
-    rationale = text.rpartition("Thinking Process:")[2].strip().removeprefix("**").strip()
+    rationale = _MARKER.split(text)[-1].strip()
     if not rationale:
         return Flaw.EMPTY
     if any(tag in rationale for tag in format.tags):
@@ -74,8 +75,9 @@ def parse_rationale(
 
 
 def after_thinking(text: str) -> str:
-    """What follows the last ``</think>``; the whole text where there is none."""
-    return text.rpartition("</think>")[2]
+    """What follows the last ``</think>``; the whole text where no thought was begun."""
+    _, closed, said = text.rpartition("</think>")
+    return "" if not closed and "<think>" in text else said
 
 
 def parse_concepts(text: str, num_concepts: int) -> tuple[str, ...] | Flaw:

@@ -43,6 +43,9 @@ class PromptFormat:
                 f"prompt templates {folder}: no such folder, or none of "
                 f"{', '.join(NAMES)} (.txt) in it"
             )
+        if folder is not None:
+            for name in NAMES:
+                _check_template(folder / f"{name}.txt")
         if not all(self.tags) or len(set(self.tags)) < len(self.tags):
             raise ValueError(
                 f"the tags {', '.join(map(repr, self.tags))} must be four different texts"
@@ -124,6 +127,31 @@ def rationale_target(rationale: str) -> Target:
 def numbered(concepts: Sequence[str]) -> str:
     """One concept a line, counted from 1."""
     return "\n".join(f"{number}. {concept}" for number, concept in enumerate(concepts, 1))
+
+
+def _check_template(path: Path) -> None:
+    """Refuse a template of one's own that cannot be filled, or would be one for all problems.
+
+    Raises:
+        ValueError: It has a name that is none of the bundled one's, or a lone dollar sign, or
+            lacks the statement, or where there is none the concepts.
+    """
+    if not path.exists():
+        return
+    own, bundled = (Template(p.read_text("utf-8")) for p in (path, TEMPLATES / path.name))
+    known = set(bundled.get_identifiers())
+    if not own.is_valid():
+        raise ValueError(f"{path} has a $ that begins no name: write $$ for a dollar sign")
+    if unknown := set(own.get_identifiers()) - known:
+        raise ValueError(
+            f"{path} names ${min(unknown)}, but its values are "
+            f"{', '.join(f'${name}' for name in sorted(known))}: write $$ for a dollar sign"
+        )
+    telling = {"statement"} & known or known - {"level"}
+    if telling.isdisjoint(own.get_identifiers()):
+        raise ValueError(
+            f"{path} lacks ${min(telling)}, so that all prompts would be the same: put it in"
+        )
 
 
 @cache

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from promptcot.jsonl import parse_line
-from promptcot.store import MANIFEST, ROWS, check_round_file
+from promptcot.store import ROWS, check_round_file, refuse_unfinished, round_manifest
 
 HEAD = 4096
 """Bytes in which the first sign of a file stands."""
@@ -24,13 +24,14 @@ def read_json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: A line is not a whole JSON object; the file and the line are named. Or the file
-            belongs to a round and was changed, or the path is a round's folder. Or a text has half
-            of a surrogate pair.
+            belongs to a round and was changed, or to one that is not finished, or the path is a
+            round's folder. Or a text has half of a surrogate pair.
     """
     refuse_round(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: check the path")
     check_round_file(path)
+    refuse_unfinished(path.parent)
     with open(path, "rb") as file:
         if file.read(HEAD).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
             yield from _json_list(path)
@@ -51,7 +52,8 @@ def refuse_round(path: Path) -> None:
     Raises:
         ValueError: It is one.
     """
-    if (path / MANIFEST).is_file():
+    refuse_unfinished(path)
+    if round_manifest(path):
         raise ValueError(f"{path} is the folder of a round: give its rows, {path / ROWS}.jsonl")
 
 

@@ -26,6 +26,7 @@ _PROOF = re.compile(
 )
 _FIGURE = re.compile(
     r"\b(?:figure|diagram|graph|image|picture|table)\s+(?:shown\s+)?(?:below|above|on the right)\b"
+    r"(?!\s+(?:the|a|an|its?|[xyz]|\$))"
     r"|\b(?:shown|given)\s+in\s+the\s+(?:figure|diagram|image|picture)\b|\[asy\]|!\[[^\]]*\]\(",
     re.IGNORECASE,
 )

@@ -19,6 +19,7 @@ class SolutionFlaw(StrEnum):
     """Why a solution is neither chosen nor rejected. The value is what the counts call it."""
 
     UNFINISHED = "cut off by the token limit"
+    REFUSED = "refused by the server"
     NO_THOUGHT = "no thought"
     HAS_THOUGHT = "has a thought"
     BROKEN_THOUGHT = "not one whole thought before the reply"

@@ -26,7 +26,7 @@ def held_out_statements(problems: Iterable[Problem], fraction: float, seed: int)
         {statement_key(problem.statement) for problem in problems},
         key=lambda key: sha256(f"{seed}/{key}".encode()).digest(),
     )
-    count = math.ceil(fraction * len(keys))
+    count = math.ceil(round(fraction * len(keys), 9))  # 0.07 * 100 is above 7
     if not 0 < count < len(keys):
         raise ValueError(
             f"holding out a fraction {fraction} of {len(keys)} different problems leaves "

@@ -8,6 +8,7 @@ When it is done it gets a manifest with counts and checksums and is renamed to `
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections import Counter
@@ -97,19 +98,21 @@ def open_round(folder: Path, settings: Mapping[str, Any]) -> Iterator[Round | No
                 "folder, or remove it"
             )
         if folder.exists():
+            refuse_unfinished(folder)
             check_settings(folder, read_manifest(folder)["settings"], wanted)
             yield None
             return
         if (partial / MANIFEST).exists():
             check_settings(partial, read_manifest(partial)["settings"], wanted)
+        started, spent = time.time(), _seconds_spent(partial)
         partial.mkdir(parents=True, exist_ok=True)
-        write_json(partial / MANIFEST, {"settings": wanted})
+        state = {"settings": wanted, "started": started, "seconds_before": spent}
+        write_json(partial / MANIFEST, state)
         making = Round(partial)
         stack.callback(making.close)
-        started = time.time()
         yield making
         making.sync()
-        _complete(making, wanted, started)
+        _complete(making, wanted, time.time() - started + spent)
         _sync_folder(partial)  # else a power cut could leave a round without one of its files
         os.replace(partial, folder)
         _sync_folder(folder.parent)
@@ -120,9 +123,11 @@ def read_round(folder: Path, stage: str = ROWS) -> list[Row]:
 
     Raises:
         FileNotFoundError: There is no such round, or it is not finished.
-        ValueError: The file is not what the manifest says was written.
+        ValueError: The file is not what the manifest says was written, or the folder is the
+            ``.partial`` one of a round.
     """
     manifest = read_manifest(folder)
+    refuse_unfinished(folder)
     path = folder / f"{stage}.jsonl"
     if stage not in manifest["sha256"]:
         raise FileNotFoundError(
@@ -138,9 +143,7 @@ def check_round_file(path: Path) -> None:
     Raises:
         ValueError: Its checksum is not the manifest's.
     """
-    if not (path.parent / MANIFEST).is_file():
-        return
-    sha256 = read_manifest(path.parent).get("sha256", {}).get(path.stem)
+    sha256 = round_manifest(path.parent).get("sha256", {}).get(path.stem)
     if sha256 is not None and file_sha256(path) != sha256:
         raise ValueError(
             f"{path} was changed after it was made (its checksum differs from {MANIFEST}): "
@@ -153,6 +156,7 @@ def read_manifest(folder: Path) -> Row:
 
     Raises:
         FileNotFoundError: There is no such round.
+        ValueError: The file is there but no manifest of a round.
     """
     path = folder / MANIFEST
     if not path.exists():
@@ -163,7 +167,33 @@ def read_manifest(folder: Path) -> Row:
             else ("make it first, or correct the path")
         )
         raise FileNotFoundError(f"no round of rows at {folder}: {state}")
-    return read_json(path)
+    if not (found := round_manifest(folder)):
+        raise ValueError(f"{path} is no manifest of a round: name another folder")
+    return found
+
+
+def round_manifest(folder: Path) -> Row:
+    """The manifest of a round, finished or not; empty where the folder is that of none.
+
+    A file of the same name may be another program's.
+    """
+    path = folder / MANIFEST
+    found: object = read_json(path) if path.is_file() else None
+    return found if isinstance(found, dict) and "settings" in found else {}
+
+
+def refuse_unfinished(folder: Path) -> None:
+    """Refuse a folder in which a round is still being made; any other passes.
+
+    Raises:
+        ValueError: It is one.
+    """
+    found = round_manifest(folder)
+    if found and "sha256" not in found:
+        raise ValueError(
+            f"{folder} holds a round that is not finished: give the command that makes it again, "
+            f"with --folder {str(folder).removesuffix('.partial')}"
+        )
 
 
 def check_settings(folder: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -212,7 +242,17 @@ def read_json(path: Path) -> Row:
     return value
 
 
-def _complete(making: Round, settings: Mapping[str, Any], started: float) -> None:
+def _seconds_spent(partial: Path) -> float:
+    """Of earlier commands on the same round: from its begin to the last that each wrote."""
+    if not (partial / MANIFEST).exists():
+        return 0.0
+    state = read_manifest(partial)
+    started = state.get("started", math.inf)
+    last = max(path.stat().st_mtime for path in partial.iterdir())
+    return float(state.get("seconds_before", 0.0) + max(0.0, last - started))
+
+
+def _complete(making: Round, settings: Mapping[str, Any], seconds: float) -> None:
     stages = sorted(path.stem for path in making.folder.glob("*.jsonl"))
     manifest = {
         "settings": settings,
@@ -220,7 +260,7 @@ def _complete(making: Round, settings: Mapping[str, Any], started: float) -> Non
         "dropped": making.dropped() if DROPPED in stages else {},
         "figures": making.figures,
         "sha256": {stage: file_sha256(making.folder / f"{stage}.jsonl") for stage in stages},
-        "seconds": round(time.time() - started, 1),
+        "seconds": round(seconds, 1),
     }
     write_json(making.folder / MANIFEST, manifest)
 

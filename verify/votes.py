@@ -7,20 +7,28 @@ equals all that are in it, and answers join in an order of their own: the most f
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from verify.extraction import FORMS, extract
+from verify.extraction import FORMS, Extraction, extract
+from verify.formulas.notation import unify
+from verify.formulas.reading import read
+from verify.formulas.shapes import has_words
 
+GUESSED = ("bare", "closing")
+"""Forms of answers that nothing in the text calls one: they vote where they hold a number or
+are the letter of a choice."""
+_SAYS_SOMETHING = re.compile(r"[^\W_]|[∅∞]")
 Equality = Callable[[str, str], bool | None]
 """Whether two answers mean the same; None where nobody knows, which joins no group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """One completion; it votes only if it is whole and has an answer."""
+    """One completion; it votes only if it is whole and has an answer, no mere excuse."""
 
     text: str
     finished: bool = True
@@ -80,8 +88,8 @@ def count_votes(
         forms: Forms of answers that count, see ``extraction.FORMS``.
     """
     whole = [ballot for ballot in ballots if ballot.finished]
-    found = [extract(ballot.text, forms).answer for ballot in whole]
-    answers = [answer.strip() for answer in found if answer is not None and answer.strip()]
+    found = [_vote(extract(ballot.text, forms)) for ballot in whole]
+    answers = [answer for answer in found if answer]
     groups = _grouped(answers, are_equal)
     election = _election(groups, len(ballots), quorum, margin)
     return Tally(
@@ -91,6 +99,20 @@ def count_votes(
         cut_off=len(ballots) - len(whole),
         unparsed=len(whole) - len(answers),
     )
+
+
+def _vote(found: Extraction) -> str:
+    """The answer that counts; empty where there is none, or it might just as well be an excuse.
+
+    Neither boxed nor called the answer, "I cannot help with that" is no vote.
+    """
+    answer = (found.answer or "").strip()
+    if not _SAYS_SOMETHING.search(answer):
+        return ""
+    is_told = found.form not in GUESSED or (
+        re.search(r"\d|^\W*[A-Z]\W*$", answer) and not has_words(read(unify(answer)))
+    )
+    return answer if is_told else ""
 
 
 def _grouped(answers: Iterable[str], are_equal: Equality) -> tuple[Group, ...]:

@@ -45,10 +45,15 @@ class Worker:
     """A loaded model."""
 
     def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
-        from vllm import LLM
         from vllm.platforms import current_platform
 
         on_cpu = current_platform.is_cpu()
+        if on_cpu and config.arguments.get("enforce_eager"):
+            # Ranks of log-probabilities would be compiled: 3 seconds at the first request. Before
+            # vLLM's modules are loaded, whose decorators read it.
+            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+        from vllm import LLM
+
         # vLLM on the CPU dies of two prompts to score where adapters are possible (0.32).
         self.scores_alone = on_cpu and bool(config.arguments.get("enable_lora"))
         arguments, sleep_level = _for_this_machine(config, on_cpu=on_cpu)

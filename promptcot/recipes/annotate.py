@@ -15,7 +15,7 @@ from promptcot.parsing import Flaw, after_thinking, parse_concepts, parse_ration
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import Completion, OpenEngine, Request, Sampling
 from promptcot.recipes.asking import LazyEngine, complete, lazily, seed_of
-from promptcot.recipes.making import seeds_fingerprint
+from promptcot.recipes.making import drop_copies, seeds_fingerprint
 from promptcot.records import Annotation, Problem
 from promptcot.store import ROWS, Round
 
@@ -64,6 +64,7 @@ class Annotate:
 
     def make(self, making: Round) -> None:
         seeds = read_corpus(self.corpus)
+        drop_copies(making, seeds.copies)
         keyed = {fingerprint(problem.to_row()): problem for problem in seeds.problems}
         if self.engine is None:
             annotated = self._fill_forms(making, keyed, seeds.rationales)

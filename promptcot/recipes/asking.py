@@ -181,6 +181,8 @@ def _row(completion: Completion, keep: Keep) -> Row:
     if keep == "account":
         told = {name: getattr(completion, name) for name in ACCOUNT}
         return row | {name: value for name, value in told.items() if value}
+    if completion.finish_reason == REFUSED:
+        row["finish_reason"] = REFUSED
     row["tokens"] = completion.tokens if keep != "text" else ()
     row["logprobs"] = completion.logprobs if keep == "logprobs" else ()
     return row

@@ -16,6 +16,7 @@ from promptcot.engines import AutoEngine
 from promptcot.fingerprints import fingerprint, weights_fingerprint
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import (
+    REFUSED,
     Completion,
     OpenEngine,
     OpenVerifier,
@@ -24,7 +25,7 @@ from promptcot.protocols import (
     Verifier,
 )
 from promptcot.recipes.asking import complete, lazily, patience_s, seed_of
-from promptcot.recipes.making import seeds_fingerprint
+from promptcot.recipes.making import drop_copies, seeds_fingerprint
 from promptcot.records import Outcome, Problem, Verdict
 from promptcot.solutions import SolutionFlaw, Thought, solution_flaw
 from promptcot.stage_rows import Lazily
@@ -33,7 +34,6 @@ from promptcot.store import Round
 Objection = Callable[[Problem], str]
 ROLLOUTS, ATTEMPTS = "rollouts", "attempts"
 """Stages of a round: completions by problem, and the verdicts on them."""
-COPY = "exact copy of another row"
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads a default by vars()
@@ -84,8 +84,7 @@ class Attempting:
         """Those that are asked, by key; the others are dropped and counted."""
         keyed = {fingerprint(problem.to_row()): problem for problem in self.problems()}
         objection = self.objections(verifier)
-        for number, copy in enumerate(self.copies()):
-            making.drop(f"copy-{number}", COPY, id=copy)
+        drop_copies(making, self.copies())
         asked: dict[str, Problem] = {}
         for key, problem in keyed.items():
             if reason := objection(problem):
@@ -162,7 +161,9 @@ class Attempting:
     ) -> Iterator[Attempt]:
         for completion in completions:
             flaw = solution_flaw(problem, completion.text, completion.finished, self.thought)
-            verdict = Verdict(Outcome.UNDECIDED, str(SolutionFlaw.UNFINISHED))
+            if completion.finish_reason == REFUSED:
+                flaw = SolutionFlaw.REFUSED
+            verdict = Verdict(Outcome.UNDECIDED, str(flaw or ""))
             if completion.finished:
                 verdict = next(verdicts)
             if flaw is None and verdict.outcome is Outcome.UNDECIDED and not verdict.answer:

@@ -22,8 +22,7 @@ from promptcot.protocols import Completion, OpenEngine, OpenVerifier, Request, S
 from promptcot.reasoning import Trace, one_form
 from promptcot.recipes.agreement import Sample, agreeing
 from promptcot.recipes.asking import complete, lazily, patience_s, seed_of
-from promptcot.recipes.attempting import COPY
-from promptcot.recipes.making import seeds_fingerprint
+from promptcot.recipes.making import drop_copies, seeds_fingerprint
 from promptcot.recipes.reuse import take_over
 from promptcot.records import Problem
 from promptcot.solutions import Thought
@@ -122,8 +121,7 @@ class Distill:
     ) -> dict[str, Problem]:
         """Those that are asked, by key; the others are dropped and counted."""
         benchmarks = KnownStatements(self._benchmarks())
-        for number, copy in enumerate(seeds.copies):
-            making.drop(f"copy-{number}", COPY, id=copy)
+        drop_copies(making, seeds.copies)
         asked: dict[str, Problem] = {}
         seen: set[str] = set()
         for problem in seeds.problems:

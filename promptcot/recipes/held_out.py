@@ -66,6 +66,7 @@ class HeldOut:
     def make(self, making: Round) -> None:
         keyed = with_concepts(making, read_corpus(self.corpus))
         greedy, samples = self._ask_rationale_model(making, keyed)
+        keyed = {key: problem for key, problem in keyed.items() if key in samples}
         with lazily(self.engine, self.prompt_model) as engine:
             requests = self._requests(keyed, "own", self.format.compose_prompt)
             limits = Sampling(temperature=1.0, max_tokens=self.compose_max_tokens)
@@ -73,7 +74,7 @@ class HeldOut:
             targets = dict(self._targets(keyed, greedy, samples, own))
             rewards = score(making, "rewards", engine, targets)
         for key, problem in keyed.items():
-            if key in samples and key in own:  # else its prompt is too long, in every round
+            if key in own:  # else its prompt is too long, in every round
                 row = self._row(key, problem, greedy[key][0], samples[key], own[key][0], rewards)
                 making.append(ROWS, key, row)
         if making.rows(ROWS):

@@ -22,7 +22,7 @@ from promptcot.protocols import (
     Sampling,
 )
 from promptcot.recipes.asking import complete, lazily, seed_of
-from promptcot.recipes.making import seeds_fingerprint
+from promptcot.recipes.making import drop_copies, seeds_fingerprint
 from promptcot.records import Domain, Problem
 from promptcot.store import DROPPED, ROWS, Round
 
@@ -66,6 +66,7 @@ class LabelProblems:
 
     def make(self, making: Round) -> None:
         seeds = read_corpus(self.corpus)
+        drop_copies(making, seeds.copies)
         problems = {fingerprint(problem.to_row()): problem for problem in seeds.problems}
         solved = self._solve(making, problems)
         done = making.rows(ROWS).keys() | making.rows(DROPPED).keys()

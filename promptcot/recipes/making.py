@@ -14,6 +14,8 @@ from promptcot.records import Problem
 from promptcot.stage_rows import Row
 from promptcot.store import ROWS, Round, open_round, read_manifest
 
+COPY = "exact copy of another row"
+
 
 @runtime_checkable
 class Recipe(Protocol):
@@ -94,8 +96,15 @@ def seeds_fingerprint(seeds: Seeds) -> str:
     return fingerprint([problem.to_row() for problem in seeds.problems], seeds.rationales)
 
 
+def drop_copies(making: Round, copies: Sequence[str]) -> None:
+    """Count the rows of a corpus that are in no round because they are copies of others."""
+    for number, copy in enumerate(copies):
+        making.drop(f"copy-{number}", COPY, id=copy)
+
+
 def with_concepts(making: Round, seeds: Seeds) -> dict[str, Problem]:
     """The problems that have concepts, by key; the others are dropped and counted."""
+    drop_copies(making, seeds.copies)
     keyed = {fingerprint(problem.to_row()): problem for problem in seeds.problems}
     for key, problem in keyed.items():
         if not problem.concepts:

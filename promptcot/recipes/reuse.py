@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from promptcot.jsonl import parse_line
 from promptcot.store import Round, check_round_file, check_settings, read_manifest
 
 ASKED_BY = ("recipe", "teacher", "engine", "format", "seed", "sampling")
@@ -41,10 +42,12 @@ def take_over(
     check_round_file(path)
     taken = 0
     with open(path, "rb") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):  # torn, in a round that was cut off
                 break
-            row = json.loads(line)
+            row = parse_line(line, f"{path} line {number}")
+            if not isinstance(row, dict) or "key" not in row:
+                raise ValueError(f"{path} line {number} is no row of a round: was it edited?")
             if row["key"] in keys:
                 making.append(stage, row.pop("key"), row)
                 taken += 1

@@ -114,6 +114,26 @@ def test_corpus_columns_and_templates_come_back_too(tmp_path):
     assert again.format.tags == recipe.format.tags
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("solve_math", "Solve $statment", r"solve_math.txt names \$statment, but its values are"),
+        ("solve_math", "Solve $statement for $5", r"solve_math.txt has a \$ that begins no name"),
+        ("solve_math", "Solve {statement}", r"solve_math.txt lacks \$statement"),
+        ("compose_math", "A problem for $level", r"compose_math.txt lacks \$concepts"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_is_named(tmp_path, name, text, said):
+    (tmp_path / f"{name}.txt").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        PromptFormat(templates=tmp_path)
+    (tmp_path / f"{name}.txt").write_text("About $statement" if "solve" in name else "$concepts")
+    assert PromptFormat(templates=tmp_path).to_row()["templates"][name] in (
+        "About $statement",
+        "$concepts",
+    )
+
+
 def test_make_runs_what_the_yaml_says(tmp_path):
     (tmp_path / "c.jsonl").write_text('{"id": "a", "statement": "How many primes are even?"}\n')
     path = tmp_path / "a.yaml"

@@ -9,9 +9,17 @@ from promptcot.corpora import Corpus, read_corpus
 from promptcot.curation import CopyFilter, KnownStatements
 from promptcot.metrics import effective_samples, importance_bound, log_sum_exp
 from promptcot.overlap import longest_common_run, ngram_overlap, num_words, runs, words
-from promptcot.parsing import Composition, Flaw, parse_composition, parse_concepts, parse_rationale
+from promptcot.parsing import (
+    Composition,
+    Flaw,
+    after_thinking,
+    parse_composition,
+    parse_concepts,
+    parse_rationale,
+)
 from promptcot.prompts import PromptFormat
 from promptcot.protocols import Sampling
+from promptcot.recipes.making import seeds_fingerprint
 from promptcot.records import Domain, Problem
 from promptcot.repetition import repeated_share
 from promptcot.split import held_out_statements
@@ -102,6 +110,73 @@ def test_the_importance_bound_by_hand():
     assert importance_bound([-7.0], [-2.0]) == -5.0  # one sample: the plain difference
     assert effective_samples([-4.0, -4.0], [-5.0, -5.0]) == pytest.approx(2.0)
     assert log_sum_exp([-1e4, -1e4]) == pytest.approx(-1e4 + math.log(2))
+
+
+def test_only_the_marker_of_a_teacher_is_taken_off():
+    for marked in ("Thinking Process:", "**Thinking Process:**", "**Thinking Process**:"):
+        assert parse_rationale(f"Sure. {marked}\n**Step 1: choose.** Then.", FORMAT) == (
+            "**Step 1: choose.** Then."
+        )
+    assert parse_rationale("**Step 1.** Then.", FORMAT) == "**Step 1.** Then."
+
+
+def test_a_thought_that_was_cut_off_says_nothing():
+    assert after_thinking("<think>a") == ""
+    assert after_thinking("<think>a</think>b") == after_thinking("a</think>b") == "b"
+    assert after_thinking("b") == "b"
+
+
+@pytest.mark.parametrize(
+    ("known", "other"),
+    [
+        ("Find the median of $1$, $12$, $3$.", "Find the median of $11$, $2$, $3$."),
+        ("the lcm of 12 and 3", "the lcm of 1, 2 and 3"),
+        ("the point (1, 12)", "the point (11, 2)"),
+        ("f at 1.5", "f at 15"),
+    ],
+)
+def test_other_numbers_make_another_problem(known, other):
+    assert KnownStatements([known]).has(known.replace("$", "").upper() + " ")
+    assert not KnownStatements([known]).has(other)
+
+
+def test_words_of_a_row_win_over_its_letters(tmp_path):
+    row = {"problem": "Find x.", "x": "3", "c": 4, "concepts": ["k"], "level": 0}
+    [problem] = read_corpus(write(tmp_path / "a.jsonl", json.dumps(row))).problems
+    assert (problem.statement, problem.concepts, problem.level) == ("Find x.", ("k",), "0")
+
+
+def test_nan_of_a_table_is_no_value(tmp_path):
+    row = {"x": "1+1?", "answer": math.nan, "level": math.nan, "id": math.nan, "tests": None}
+    [problem] = read_corpus(write(tmp_path / "a.jsonl", json.dumps(row))).problems
+    assert (problem.reference, problem.level) == (None, "AIME")
+    assert problem.id != "nan"
+    with pytest.raises(ValueError, match=r"line 1: the reference is 'inf' \(float\): give a text"):
+        read_corpus(write(tmp_path / "a.jsonl", '{"x": "1+1?", "answer": Infinity}'))
+
+
+def test_of_a_program_the_tests_are_the_reference(tmp_path):
+    row = {"x": "Print 1.", "answer": "see the editorial", "tests": [{"stdout": "1"}]}
+    for domain, reference in (("code", '[{"stdout": "1"}]'), ("math", "see the editorial")):
+        path = write(tmp_path / "a.jsonl", json.dumps({**row, "domain": domain}))
+        assert read_corpus(path).problems[0].reference == reference
+
+
+def test_a_limit_is_of_all_the_files_of_a_pattern(tmp_path):
+    (tmp_path / "[1]").mkdir()
+    for number in range(3):
+        lines = [json.dumps({"x": f"{number}-{row}"}) for row in range(2)]
+        write(tmp_path / "[1]" / f"part-{number}.jsonl", *lines)
+    found = read_corpus(Corpus(str(tmp_path / "[1]" / "part-*.jsonl"), limit=3)).problems
+    assert [problem.statement for problem in found] == ["0-0", "0-1", "1-0"]
+
+
+def test_a_corpus_is_named_by_its_rationales_too(tmp_path):
+    one, other, same = (
+        seeds_fingerprint(read_corpus(write(tmp_path / "a.jsonl", json.dumps({"x": "a", "z": z}))))
+        for z in ("b", "c", "b")
+    )
+    assert one == same != other
 
 
 def write(path, *lines):

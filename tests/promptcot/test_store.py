@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from promptcot.corpora import Corpus, read_corpus
 from promptcot.store import open_round, read_manifest, read_round
 
 SETTINGS = {"recipe": "test", "sampling": {"temperature": 1.0}}
@@ -64,6 +65,7 @@ def test_reasons_of_dropped_rows_are_counted(tmp_path):
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
+from promptcot.corpora import Corpus, read_corpus
 from promptcot.store import open_round
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 with open_round(Path(sys.argv[1]), {}) as making:
@@ -117,3 +119,39 @@ def test_a_damaged_manifest_is_named(tmp_path):
     (tmp_path / "r" / "manifest.json").write_text('{"settings": ')
     with pytest.raises(ValueError, match=r"manifest.json is damaged"):
         read_manifest(tmp_path / "r")
+
+
+def test_the_part_of_a_round_is_not_taken_for_a_round(tmp_path):
+    with pytest.raises(KeyError), open_round(tmp_path / "r", SETTINGS) as making:  # noqa: PT012
+        making.append("rows", "a", {"statement": "of a"})
+        raise KeyError
+    partial = tmp_path / "r.partial"
+    said = f"{partial} holds a round that is not finished: .* --folder {tmp_path / 'r'}$"
+    for use in (
+        lambda: make(partial, "ab"),
+        lambda: read_round(partial),
+        lambda: read_corpus(Corpus(str(partial))),
+        lambda: read_corpus(Corpus(str(tmp_path / "r*" / "rows.jsonl"))),
+    ):
+        with pytest.raises(ValueError, match=said):
+            use()
+
+
+def test_another_programs_manifest_is_no_rounds(tmp_path):
+    (tmp_path / "manifest.json").write_text("[]")
+    (tmp_path / "rows.jsonl").write_text('{"statement": "a"}\n')
+    assert len(read_corpus(Corpus(str(tmp_path / "rows.jsonl"))).problems) == 1
+    with pytest.raises(ValueError, match="is no manifest of a round: name another folder"):
+        make(tmp_path, "a")
+
+
+def test_the_seconds_of_a_round_are_those_of_all_its_commands(tmp_path):
+    with pytest.raises(KeyError), open_round(tmp_path / "r", SETTINGS) as making:  # noqa: PT012
+        making.append("rows", "a", {"text": "of a"})
+        making.sync()
+        raise KeyError
+    state = json.loads((tmp_path / "r.partial" / "manifest.json").read_text())
+    earlier = state["started"] - 100  # as if the first command had worked for so long
+    (tmp_path / "r.partial" / "manifest.json").write_text(json.dumps(state | {"started": earlier}))
+    make(tmp_path / "r", "ab")
+    assert 100 <= read_manifest(tmp_path / "r")["seconds"] < 110

@@ -38,6 +38,29 @@ def test_cut_off_and_unparsed_completions_do_not_vote():
 
 
 @pytest.mark.parametrize(
+    ("text", "vote"),
+    [
+        ("I'm sorry, but I can't help with that.", ""),
+        ("I cannot solve problem 5.", ""),
+        ("There is no solution.", ""),
+        (r"Hence \boxed{?}", ""),
+        ("...", ""),
+        ("Sorry!", ""),
+        ("42", "42"),
+        ("(B)", "(B)"),
+        ("We have 56 + 11. In all there are 67 shirts.", "67"),
+        ("The answer is yes.", "yes"),
+        (r"\boxed{\text{no solution}}", r"\text{no solution}"),
+        (r"\boxed{∅}", "∅"),
+    ],
+)
+def test_an_excuse_is_no_vote(text, vote):
+    tally = count_votes([Ballot(text)] * 2 + boxed("1"), are_equal)
+    assert tally.answer == (vote or "1")
+    assert tally.unparsed == (0 if vote else 2)
+
+
+@pytest.mark.parametrize(
     ("ballots", "quorum", "margin", "election"),
     [
         (boxed("1", "2", "1", "2"), 0, 0, Election.TIE),

@@ -838,6 +838,7 @@ PROMPTS = ["The capital of France is", "def add(a, b):\n    return", "1, 2, 3, 4
 VLLM_SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "THP_MEM_ALLOC_ENABLE": "1",
+    "TORCHDYNAMO_DISABLE": "1",  # as VLLMEngine does; 3 seconds at the first request
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else every vLLM of this machine takes the same core
     "VLLM_NO_USAGE_STATS": "1",

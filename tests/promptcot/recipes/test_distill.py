@@ -31,8 +31,8 @@ from promptcot.reasoning import Format, TraceFlaw
 from promptcot.recipes import Compose, Distill, make_round
 from promptcot.recipes.agreement import DISAGREEING, VERDICTS
 from promptcot.recipes.asking import LONG_PROMPT
-from promptcot.recipes.attempting import COPY
 from promptcot.recipes.distill import BENCHMARK, REPLIES, SAME_STATEMENT, SAME_TRACE
+from promptcot.recipes.making import COPY
 from promptcot.records import Outcome
 from promptcot.solutions import SolutionFlaw
 from promptcot.store import DROPPED, read_manifest, read_round
@@ -551,6 +551,22 @@ def test_a_refused_problem_ends_no_run_that_allows_it_and_no_reply_is_paid_twice
         assert sorted(server.calls.values()) == [1, 1, 2]
     figures = read_manifest(tmp_path / "round")["figures"]
     assert figures["finish_reasons"] == {"stop": 2, "refused": 1}
+
+
+def test_a_damaged_reply_that_was_paid_for_is_named(write_corpus, tmp_path):
+    given = partial(recipe, write_corpus(problems("a")), engine=scripted(RIGHT))
+    make_round(given(), tmp_path / "first")
+    path = tmp_path / "first" / f"{REPLIES}.jsonl"
+    path.write_text(path.read_text().replace("boxed", "framed"))
+    with pytest.raises(ValueError, match=r"replies.jsonl was changed after it was made"):
+        make_round(given(replies_of=tmp_path / "first"), tmp_path / "r")
+    (tmp_path / "first").rename(tmp_path / "edited.partial")
+    state = {"settings": json.loads(json.dumps(given().settings(), default=str))}
+    (tmp_path / "edited.partial" / "manifest.json").write_text(json.dumps(state))
+    for line in ("[1]", "{}", '{"key": '):
+        (tmp_path / "edited.partial" / f"{REPLIES}.jsonl").write_text(line + "\n")
+        with pytest.raises(ValueError, match=r"replies.jsonl line 1.* (no row|not a whole)"):
+            make_round(given(replies_of=tmp_path / "edited.partial"), tmp_path / "r")
 
 
 def test_replies_of_a_round_that_is_none_are_named(write_corpus, tmp_path):

@@ -19,6 +19,7 @@ from promptcot.engines import ScriptedEngine
 from promptcot.protocols import Sampling
 from promptcot.recipes import LabelProblems, make_round
 from promptcot.recipes.label import NO_TESTS
+from promptcot.recipes.making import COPY
 from promptcot.store import DROPPED, read_manifest, read_round
 from verify import MajorityVote
 from verify.votes import Election
@@ -102,6 +103,12 @@ def test_the_majority_becomes_the_reference_with_its_share_of_all_solutions(reci
     assert {row["labeller"] for row in rows.values() if "votes" in row} == {"some/model"}
     assert rows["most"]["statement"] == "Say: 1 1 2 1"
     assert list(rows) == ["most", "all", "given", "half", "equal", "tested", "blank"]
+
+
+def test_copies_are_counted(recipe, tmp_path):
+    manifest = make_round(recipe([ROWS[0], *[asked("1 1 1 1")] * 3]), tmp_path / "r")
+    assert manifest["dropped"] == {COPY: 2}
+    assert manifest["rows"]["rows"] == 2
 
 
 def test_what_has_a_reference_is_passed_on_as_it_is_and_nobody_asked(recipe, tmp_path):

@@ -9,9 +9,10 @@ import pytest
 
 from promptcot.corpora import Corpus
 from promptcot.engines import HFEngine, ScriptedEngine
-from promptcot.protocols import Sampling
+from promptcot.protocols import REFUSED, Completion, Sampling
 from promptcot.recipes import Evaluate, SelfPlay, make_round
 from promptcot.recipes.attempting import ATTEMPTS, ROLLOUTS
+from promptcot.recipes.making import COPY
 from promptcot.recipes.self_play import SOLVED_BEFORE
 from promptcot.selection import (
     NO_LABEL,
@@ -296,6 +297,42 @@ def test_an_evaluation_tells_pass_at_1_and_n_with_intervals(settings, tmp_path):
     assert figures["pass_at_8"] == pytest.approx(4 / 6)
     assert 0 <= figures["pass_at_1_low"] < 8 / 48 < figures["pass_at_1_high"] < 3 / 8
     assert figures["by_level"]["AIME"]["pass_at_1"] == pytest.approx(8 / 48)
+
+
+def test_levels_are_told_apart_and_half_solved_is_not_mostly(settings, write_corpus, tmp_path):
+    right, wrong = r"\boxed{3}", r"\boxed{4}"
+    rows = [
+        {"id": "a", "statement": "2 + 1?", "reference": "3", "level": "easy"},
+        {"id": "b", "statement": "2 + 2?", "reference": "4", "level": "hard"},
+        {"id": "c", "statement": "9 + 9?", "reference": "18", "level": "hard"},
+    ]
+    sampling = Sampling(n=4, max_tokens=100)
+    given = {**settings, "corpus": write_corpus(rows), "sampling": sampling}
+    given["engine"] = partial(ScriptedEngine, replies=(right, wrong, right, wrong))
+    made(Evaluate(**given), tmp_path / "e")
+    figures = read_manifest(tmp_path / "e")["figures"]
+    assert figures["mostly_solved"] == 0.0
+    levels = {level: found["pass_at_1"] for level, found in figures["by_level"].items()}
+    assert levels == {"easy": 1 / 2, "hard": 1 / 4}
+    other = Evaluate(**{**given, "policy": "another"})
+    with pytest.raises(ValueError, match=r"policy = .*, now it is"):
+        make_round(other, tmp_path / "e")
+
+
+def test_a_reply_that_the_server_refused_was_not_cut_off(settings, write_corpus, tmp_path):
+    class Refusing(ScriptedEngine):
+        def generate(self, requests, sampling):
+            for index, _ in enumerate(requests):
+                refused = Completion("", finished=False, finish_reason=REFUSED)
+                yield index, [Completion(r"\boxed{3}", True, (1,)), refused]
+
+    rows = [{"id": "a", "statement": "2 + 1?", "reference": "3"}, *[{"statement": "b?"}] * 2]
+    sampling = Sampling(n=2, max_tokens=100)
+    given = {**settings, "corpus": write_corpus(rows), "sampling": sampling, "engine": Refusing}
+    made(Evaluate(**given), tmp_path / "e")
+    figures = read_manifest(tmp_path / "e")["figures"]
+    assert figures["flaws"] == {"refused by the server": 1}
+    assert read_manifest(tmp_path / "e")["dropped"][COPY] == 1
 
 
 def test_sampled_tokens_of_a_real_model_are_kept_as_they_were(models, write_corpus, tmp_path):
