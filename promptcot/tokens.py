@@ -2,7 +2,8 @@
 
 A sequence is the prompt's tokens, the target's tokens, the end token. Pieces are tokenised on
 their own and joined as ids; nothing is ever decoded and tokenised again. Markup of special
-tokens inside a text (``<|im_end|>``) stays ordinary text: only this module places control tokens.
+tokens inside a text (``<|im_end|>``) stays ordinary text, so that only this module places control
+tokens; but not in what a chat template shows of a user's message, which is tokenised as servers do.
 """
 
 from __future__ import annotations
@@ -157,6 +158,19 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, target: Target) -> E
         tuple(token for segment in segments for token in segment),
         tuple(len(segment) for segment in segments),
     )
+
+
+def not_empty(number: int, prompt: tuple[int, ...]) -> tuple[int, ...]:
+    """The prompt's tokens.
+
+    Raises:
+        ValueError: There are none.
+    """
+    if not prompt:
+        raise ValueError(
+            f"prompt {number} has no tokens, so that nothing predicts what follows: give it a text"
+        )
+    return prompt
 
 
 def in_chat(tokenizer: PreTrainedTokenizerBase, message: str) -> tuple[int, ...]:

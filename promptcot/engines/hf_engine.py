@@ -39,6 +39,8 @@ class HFEngine:
         chat: bool = False,
     ) -> None:
         check_weights(weights)
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: a batch has 1 request or more")
         import torch
         from transformers import AutoTokenizer
 
@@ -72,11 +74,12 @@ class HFEngine:
         self, requests: Sequence[Request], sampling: Sampling
     ) -> Iterator[tuple[int, list[Completion]]]:
         from promptcot.engines.decoding import decode
-        from promptcot.tokens import end_token, fit_prompt
+        from promptcot.tokens import end_token, fit_prompt, not_empty
 
         end = end_token(self.tokenizer)
         prompts = [self.vocabulary.encode_prompt(request.prompt) for request in requests]
         for number, prompt in enumerate(prompts):
+            not_empty(number, prompt)
             fit_prompt(number, len(prompt), sampling.max_tokens, self.vocabulary.max_length)
         for batch in self.batches(len(requests)):
             decoded = decode(
@@ -101,10 +104,11 @@ class HFEngine:
         )
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, SegmentLogprobs]]:
-        from promptcot.tokens import encode, fit_example
+        from promptcot.tokens import encode, fit_example, not_empty
 
         examples = [encode(self.tokenizer, r.prompt, r.target) for r in requests]
         for number, example in enumerate(examples):
+            not_empty(number, example.prompt)
             fit_example(number, len(example), self.vocabulary.max_length)
         for batch in self.batches(len(requests)):
             scored = self._score([examples[i] for i in batch])

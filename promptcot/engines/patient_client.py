@@ -28,6 +28,7 @@ from promptcot.engines.retries import (
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 30.0
+MAX_PORT = 65535
 logger = logging.getLogger(__name__)
 
 
@@ -149,34 +150,41 @@ class PatientClient:
                 status, clip(self.key.blot(response.headers.get("Location", "")))
             )
         if not response.is_success:
-            said = clip(self.key.blot(server_message(response.text)))
+            said = clip(self.key.blot(server_message(text_of(response))))
             retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
             return status_failure(status, said, retry_after_s, self.key.name)
         try:
             return read(response.json())
         except (ValueError, RecursionError) as error:
-            body = clip(self.key.blot(response.text))
+            body = clip(self.key.blot(text_of(response)))
             what = f"status {status} and an unreadable body ({error}): {body}"
             cure = "check that base_url is an OpenAI-compatible server's (most end in /v1)"
             return Failure(Kind.GARBLED, what, cure)
+
+
+def text_of(response: httpx.Response) -> str:
+    """The body, whatever encoding its header names."""
+    return response.content.decode("utf-8", "replace")
 
 
 def check_base_url(base_url: str) -> str:
     """The base URL without a slash at its end.
 
     Raises:
-        ValueError: It is no plain http(s) address; with a password or query in it, it is not shown.
+        ValueError: It is no plain http(s) address; where it may hold a password or a query, it is
+            not shown.
     """
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if url.userinfo or url.query or url.fragment:
+    if set(base_url) & set("@?#"):  # before anything shows it, also one that cannot be read
         raise ValueError(
             "base_url has a user name, a query or a fragment in it: leave them out, and put the "
             "key into the environment variable that api_key_env names"
         )
-    if url.scheme not in ("http", "https") or not url.host:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    has_port = url.port is None or 0 < url.port <= MAX_PORT
+    if url.scheme not in ("http", "https") or not url.host or not has_port:
         raise ValueError(f"base_url is {base_url!r}: write http(s)://host:port/v1")
     return str(url).rstrip("/")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -35,8 +36,11 @@ def read_prompt_logprobs(reply: object, tokens: Sequence[int], start: int) -> li
         raise ValueError(f"prompt_logprobs of another number of tokens than the {len(tokens)} sent")
     try:
         pairs = zip(rows[start:], tokens[start:], strict=True)
-        return [float(row[str(token)]["logprob"]) for row, token in pairs]
-    except (KeyError, TypeError, ValueError):
+        found = [float(row[str(token)]["logprob"]) for row, token in pairs]
+        if any(map(math.isnan, found)):
+            raise ValueError
+        return found
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ValueError("prompt_logprobs of other tokens than were sent") from None
 
 
@@ -133,7 +137,15 @@ def _sampled(choice: dict[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...]
     if isinstance(choice.get("stop_reason"), str) or not tokens or not values:
         return (), ()
     whole = isinstance(tokens, list) and all(isinstance(token, int) for token in tokens)
-    scored = isinstance(values, list) and all(isinstance(value, int | float) for value in values)
+    scored = isinstance(values, list) and all(map(_is_number, values))
     if not whole or not scored or len(tokens) != len(values):
         return (), ()
     return tuple(tokens), tuple(float(value) for value in values)
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number that floating point holds, an infinite one included."""
+    try:
+        return isinstance(value, int | float) and not math.isnan(value)
+    except OverflowError:
+        return False

@@ -152,9 +152,9 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float:
 def _seconds_until(date: str, now: datetime) -> float:
     try:
         then = parsedate_to_datetime(date)
-    except ValueError:
+        return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() - now.timestamp()
+    except (ValueError, OverflowError):
         return 0.0
-    return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() - now.timestamp()
 
 
 def server_message(body: str) -> str:

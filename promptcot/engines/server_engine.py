@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from asyncio import TaskGroup
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -118,6 +119,10 @@ class ServerEngine:
             raise ValueError(f"max_refused={max_refused}: give 0 or more")
         if concurrency < 1:
             raise ValueError(f"concurrency={concurrency}: at least 1 request must be under way")
+        try:
+            json.dumps(extra_body)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"extra_body={extra_body} is no JSON ({error})") from None
         self.base_url = check_base_url(base_url)
         self.key = EnvironmentKey(api_key_env)
         self.chat = chat
@@ -144,7 +149,9 @@ class ServerEngine:
         """What is known to be too long; nothing without a tokenizer and ``max_model_len``."""
         if self.tokenizer is None or self.max_model_len is None:
             return {}
-        vocabulary = tokens.Vocabulary(self.tokenizer, self.max_model_len, self.chat)
+        # A server writes a token after what it scores, for which there must be room.
+        scored = any(isinstance(request, ScoreRequest) for request in requests)
+        vocabulary = tokens.Vocabulary(self.tokenizer, self.max_model_len - scored, self.chat)
         return tokens.overlong(vocabulary, requests, max_tokens)
 
     def generate(

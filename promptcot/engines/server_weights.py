@@ -14,7 +14,7 @@ from uuid import uuid4
 import httpx
 
 from promptcot.adapters import base_of, is_adapter
-from promptcot.engines.patient_client import EnvironmentKey, is_loopback
+from promptcot.engines.patient_client import EnvironmentKey, is_loopback, text_of
 from promptcot.engines.retries import clip, server_message
 
 DEV_MODE = "VLLM_SERVER_DEV_MODE=1"
@@ -95,7 +95,7 @@ class ServedWeights:
     def _accepted(self, url: str, response: httpx.Response, cure: str) -> bool:
         if response.is_success:
             return True
-        said = clip(self.key.blot(server_message(response.text)))
+        said = clip(self.key.blot(server_message(text_of(response))))
         # An adapter that is not there is a 404 too, with a sentence of its own.
         unknown = response.status_code == NOT_FOUND and said == "Not Found"
         if unknown and not cure:

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from promptcot.protocols import Completion, Request, Sampling, ScoreRequest, SegmentLogprobs
-from promptcot.tokens import Vocabulary, encode, fit_example, fit_prompt
+from promptcot.tokens import Vocabulary, encode, fit_example, fit_prompt, not_empty
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput, SamplingParams
@@ -142,7 +142,7 @@ class Generation:
         self.call, self.tokenizer = call, vocabulary.tokenizer
         self.sequences: list[array[int]] = []
         for index, request in enumerate(call.requests):
-            prompt = _not_empty(index, vocabulary.encode_prompt(request.prompt))
+            prompt = not_empty(index, vocabulary.encode_prompt(request.prompt))
             fit_prompt(index, len(prompt), call.sampling.max_tokens, vocabulary.max_length)
             self.sequences.append(array("i", prompt))
 
@@ -191,7 +191,7 @@ class Scoring:
         self.segment_lengths: list[tuple[int, ...]] = []
         for index, request in enumerate(call.requests):
             example = encode(vocabulary.tokenizer, request.prompt, request.target)
-            _not_empty(index, example.prompt)
+            not_empty(index, example.prompt)
             fit_example(index, len(example), vocabulary.max_length)
             self.sequences.append(array("i", example.tokens))
             self.segment_lengths.append(example.segment_lengths)
@@ -231,9 +231,3 @@ def own_seed(seed: int, prompt: array[int]) -> int:
 def _of_actual_tokens(flat: FlatLogprobs, first: int = 0) -> list[float]:
     # The token that is there comes first at every position.
     return [flat.logprobs[start] for start in flat.start_indices[first:]]
-
-
-def _not_empty(index: int, prompt: tuple[int, ...]) -> tuple[int, ...]:
-    if not prompt:
-        raise ValueError(f"prompt {index} has no tokens: vLLM needs one at least to begin with")
-    return prompt

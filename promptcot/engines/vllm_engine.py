@@ -91,6 +91,8 @@ class VLLMEngine:
                 "vLLM is not installed: `make setup` installs the build for this machine"
             )
         check_weights(weights)
+        if max_in_flight < 1:
+            raise ValueError(f"max_in_flight={max_in_flight}: at least 1 request must be under way")
         self.weights = weights
         self.sleeps = sleeps
         self.devices = devices

@@ -70,14 +70,20 @@ class VLLMProcesses:
         count = len(call.requests) if isinstance(call, Generate | Score) else 0
         turns = Turns(dealt(count, len(asked)))
         self._is_busy = True
+        answered = 0
         try:
-            for process in asked:
-                process.send(call)
+            self._send(call, asked)
             for result in merged([process.answers(turns.take) for process in asked], self._stop):
+                answered += 1
                 yield result.index, result.value
         finally:
             self._is_busy = False
         self._check_ready()  # closed half way: not all has been answered
+        if count > answered:
+            raise RuntimeError(
+                f"the vLLM engine on {self.weights} answered {answered} of {count} requests: open "
+                "a new one"
+            )
 
     def reload(self, weights: str) -> None:
         """Have all of them take other weights."""
@@ -91,6 +97,15 @@ class VLLMProcesses:
             process.send(Stop())
             process.send(Close())
         self._end(CLOSE_S)
+
+    def _send(self, call: Call, asked: Sequence[VLLMProcess]) -> None:
+        """Where this is interrupted nobody knows what they were sent, and all are ended."""
+        try:
+            for process in asked:
+                process.send(call)
+        except BaseException:
+            self._kill()
+            raise
 
     def _check_ready(self) -> None:
         if not all(process.is_open for process in self._processes):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,11 @@ class Worker:
 
     def _change(self, call: Reload | Sleep) -> None:
         try:
-            self.weights.reload(call.weights) if isinstance(call, Reload) else self.weights.sleep()
+            if isinstance(call, Reload):
+                self.vocabulary = replace(self.vocabulary, tokenizer=load_tokenizer(call.weights))
+                self.weights.reload(call.weights)
+            else:
+                self.weights.sleep()
         except ValueError as error:  # no mistake of the caller's: half of the weights may be new
             raise RuntimeError(f"vLLM could not do {call}") from error
 
@@ -181,8 +186,12 @@ def serve(connection: Connection) -> None:
     config: Config = connection.recv()
     try:
         tokenizer = load_tokenizer(config.weights)
-    except (FileNotFoundError, ValueError) as error:
-        connection.send(type(error)(str(error)))
+    except FileNotFoundError as error:
+        connection.send(FileNotFoundError(str(error)))
+        return
+    except ValueError as error:  # perhaps of a kind that is made of more than a text
+        said = f"the tokenizer of {config.weights} cannot be used: {error}"
+        connection.send(ValueError(said))
         return
     worker = Worker(config, tokenizer)
     connection.send(Done())

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from promptcot.engines import HFEngine
 from promptcot.engines.decoding import _choose, _draws, _inverse_transform, _nucleus
 from promptcot.engines.kv_cache import ROOM, BlockCache, fill_gaps
-from promptcot.protocols import Request, Sampling
+from promptcot.protocols import Request, Sampling, ScoreRequest, Target
 
 END = 0
 PROMPTS = ["hello", "a longer prompt than the first", "x", "some more words"]
@@ -165,3 +165,13 @@ def test_a_block_grows_without_losing_what_it_holds():
     assert_close(keys[:, :, :5], first)
     assert (keys[:, :, 5] == 1).all()
     assert (keys[:, :, 6:] == 0).all()
+
+
+def test_where_nothing_predicts_nothing_is_made_up(engine, tiny_model):
+    with pytest.raises(ValueError, match="prompt 1 has no tokens, so that nothing predicts"):
+        next(engine.generate([Request("hello"), Request("")], Sampling(max_tokens=4)))
+    with pytest.raises(ValueError, match="prompt 0 has no tokens"):
+        next(engine.score([ScoreRequest("", Target((("a",),)))]))
+    for size in (0, -1):
+        with pytest.raises(ValueError, match=f"batch_size={size}: a batch has 1 request or more"):
+            HFEngine(str(tiny_model), batch_size=size)

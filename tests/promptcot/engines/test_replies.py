@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -108,6 +109,8 @@ def test_a_completion_cut_off_keeps_all_tokens():
         {"logprobs": {"token_logprobs": [-1.0]}},
         {"token_ids": [5, 6], "logprobs": {"token_logprobs": [-1.0]}},
         {"token_ids": [5], "logprobs": {"token_logprobs": [None]}},
+        {"token_ids": [5], "logprobs": {"token_logprobs": [math.nan]}},
+        {"token_ids": [5], "logprobs": {"token_logprobs": [10**400]}},
         {"token_ids": "5", "logprobs": {"token_logprobs": [-1.0]}},
         {**SAMPLED, "stop_reason": "b"},
     ],
@@ -156,7 +159,11 @@ def test_a_server_without_prompt_logprobs_is_told_apart():
 
 
 @pytest.mark.parametrize(
-    "rows", [[], "no", [None], [None, None], [None, {"8": {"logprob": -1}}], [None, {"7": {}}]]
+    "rows",
+    [
+        *([], "no", [None], [None, None], [None, {"8": {"logprob": -1}}], [None, {"7": {}}]),
+        *([None, {"7": {"logprob": value}}] for value in (math.nan, 10**400)),
+    ],
 )
 def test_prompt_logprobs_of_other_tokens_are_nonsense(rows):
     with pytest.raises(ValueError, match="prompt_logprobs of"):

@@ -95,6 +95,7 @@ def test_the_error_names_the_request_the_url_the_tries_and_the_cure(kind, error)
         ("Mon, 23 Nov 2026 12:00:30 GMT", 30),
         ("Mon, 23 Nov 2026 12:00:30 -0000", 30),
         ("Mon, 23 Nov 2026 11:00:00 GMT", 0),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999999", 0),
     ],
 )
 def test_retry_after_in_both_its_forms(header, seconds):

@@ -696,6 +696,43 @@ def test_an_address_that_is_none_is_refused(url: str):
         ServerEngine("tiny", url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://user:{KEY}@127.0.0.1:80x/v1",
+        f"http://user:{KEY}@[::1/v1",
+        f"user:{KEY}@host/v1",
+        f"http://host/v1?key={KEY}\n",
+        f"http://host/v1#{KEY}",
+    ],
+)
+def test_a_secret_in_an_address_is_never_shown_though_it_cannot_be_read(url: str):
+    with pytest.raises(ValueError, match="user name, a query or a fragment") as raised:
+        ServerEngine("tiny", url)
+    assert KEY not in str(raised.value)
+
+
+def test_a_port_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"base_url is 'http://127.0.0.1:99999/v1': write http"):
+        ServerEngine("tiny", "http://127.0.0.1:99999/v1")
+
+
+@pytest.mark.parametrize("charset", ["hex", "base64", "rot13", "idna", "undefined", "no-such"])
+def test_a_body_is_read_whatever_encoding_its_header_names(charset: str):
+    kind = {"Content_Type": f"application/json; charset={charset}"}
+
+    def answer(call: Call) -> None:
+        if len(call.server.calls) == 1:
+            call.send(500, {"error": "busy"}, **kind)
+        else:
+            call.send(400, {"error": {"message": "no such model"}}, **kind)
+
+    with served(answer) as server:
+        said = failing(server, ValueError)
+    assert "status 400: no such model" in said
+    assert len(server.calls) == 2
+
+
 def test_a_slash_at_the_end_of_the_address_does_no_harm():
     assert check_base_url("http://host:8000/v1/") == "http://host:8000/v1"
 
@@ -705,6 +742,8 @@ def test_settings_that_cannot_work_are_refused():
         ServerEngine()
     with pytest.raises(ValueError, match="concurrency=0"):
         ServerEngine("tiny", concurrency=0)
+    with pytest.raises(ValueError, match=r"extra_body=\{'stop': \{'a'\}\} is no JSON"):
+        ServerEngine("tiny", extra_body={"stop": {"a"}})
     with pytest.raises(ValueError, match="max_retries=-1"):
         ServerEngine("tiny", max_retries=-1)
 
@@ -749,8 +788,9 @@ def test_text_mode_with_a_tokenizer_sends_token_ids(words: str):
 
 def test_what_is_too_long_is_known_with_a_tokenizer_and_the_context(words: str):
     subject = ServerEngine("tiny", chat=False, tokenizer=words, max_model_len=6)
-    # a b | c d | e and the end token is 6; a b with 4 to write is 6.
-    assert subject.overlong([SCORE]) == {}
+    # a b | c d | e and the end token is 6, and the server writes one more; a b with 4 is 6.
+    assert ServerEngine("tiny", tokenizer=words, max_model_len=7).overlong([SCORE]) == {}
+    assert "6 tokens" in subject.overlong([SCORE])[0]
     assert subject.overlong([Request("a b")], 4) == {}
     assert "5 to write, the context holds 6" in subject.overlong([Request("a b")], 5)[0]
     assert ServerEngine("tiny").overlong([Request("a " * 999)], 9) == {}

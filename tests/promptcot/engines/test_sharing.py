@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from promptcot.engines import vllm_process, vllm_processes
+from promptcot.engines import VLLMEngine, vllm_process, vllm_processes
+from promptcot.engines.auto_engine import _has_gpu
 from promptcot.engines.child_environment import device_groups
 from promptcot.engines.sharing import Share, Turns, dealt, equal_share, merged
 from promptcot.engines.vllm_calls import Ask, Config, Generate, Measure, Stop, Take
 from promptcot.engines.vllm_process import VLLMProcess
 from promptcot.engines.vllm_processes import VLLMProcesses
+from promptcot.engines.vllm_worker import serve
 from promptcot.protocols import Request, Sampling
 
 WORKER = '''
@@ -133,6 +136,48 @@ def test_leaving_early_stops_all_and_the_next_call_is_answered(start, tmp_path):
     assert len(list(processes.call(asking(*[""] * 5)))) == 5
 
 
+def test_after_an_interrupt_no_request_is_lost_without_a_word(start, monkeypatch):
+    processes = start(1)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(vllm_processes, "merged", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(processes.call(asking("", "")))
+    with pytest.raises(RuntimeError, match=r"answered 0 of 4 requests: open a new one"):
+        list(processes.call(asking(*[""] * 4)))
+    assert len(list(processes.call(asking(*[""] * 4)))) == 4
+
+
+def test_an_interrupt_while_a_call_is_sent_ends_the_processes(start, monkeypatch):
+    processes = start(2)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(VLLMProcess, "send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(processes.call(asking("", "")))
+    with pytest.raises(RuntimeError, match="closed: open a new one"):
+        next(processes.call(asking("")))
+
+
+@pytest.mark.parametrize("content", ["{", "\xff"])
+def test_a_damaged_tokenizer_is_told_and_not_a_traceback(tiny_model, tmp_path, content):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "tokenizer_config.json").write_bytes(content.encode("latin-1"))
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        ours.send(Config(str(folder), False, 1, False, 1, {}))
+        serve(theirs)
+        error = ours.recv()
+    assert type(error) is ValueError
+    assert f"the tokenizer of {folder} cannot be used" in str(error)
+
+
 def test_a_mistake_is_raised_once_and_the_next_call_is_answered(start):
     processes = start(2)
     with pytest.raises(ValueError, match="a prompt is wrong"):
@@ -169,6 +214,24 @@ def test_a_call_that_is_closed_half_way_does_not_end_as_if_it_were_complete(star
     processes.close()
     with pytest.raises(RuntimeError, match="closed: open a new one"):
         list(answers)
+
+
+def test_an_engine_that_would_begin_nothing_is_refused(tiny_model):
+    pytest.importorskip("vllm")
+    with pytest.raises(ValueError, match="max_in_flight=0: at least 1 request must be under way"):
+        VLLMEngine(str(tiny_model), max_in_flight=0)
+
+
+@pytest.mark.parametrize("hidden", ["", " ", "-1"])
+def test_gpus_that_are_hidden_are_none(monkeypatch, tmp_path, hidden):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho GPU 0: A GPU\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert _has_gpu()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert not _has_gpu()
 
 
 def test_turns_go_round_and_a_share_asks_once_at_a_time():
