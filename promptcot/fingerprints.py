@@ -19,6 +19,9 @@ PROBES = "probes.json"
 """A file beside the weights that is none of them: what the trainer makes of some sequences."""
 EDGE = 1 << 20
 """Bytes read at both ends of a weights file; the whole of a 32B model would take minutes."""
+SAMPLES, SAMPLE = 64, 1 << 14
+"""How many blocks between the ends are read, and the bytes of each: a fit of a part of the layers,
+merged into its base, leaves both ends as they were."""
 
 
 def fingerprint(*parts: Any) -> str:  # noqa: ANN401
@@ -34,7 +37,7 @@ def file_sha256(path: Path) -> str:
 
 
 def weights_fingerprint(weights: str) -> str:
-    """Names the weights in a folder by their files' names, sizes and ends; a hub name by itself.
+    """Names the weights in a folder by their files' names, sizes and samples; a hub name by itself.
 
     An adapter is named by its own files, its settings and its base.
     """
@@ -44,7 +47,7 @@ def weights_fingerprint(weights: str) -> str:
     names = ("*.safetensors", "*.json", "*.bin", "*.gguf", "*.model")
     left_out = {folder / PROBES, folder / ADAPTER_CONFIG}
     files = sorted({path for name in names for path in folder.glob(name)} - left_out)
-    parts: list[Any] = [(path.name, path.stat().st_size, _edges(path)) for path in files]
+    parts: list[Any] = [(path.name, path.stat().st_size, _sampled(path)) for path in files]
     if is_adapter(weights):
         parts += [_settings(weights), weights_fingerprint(base_of(weights))]
     return fingerprint(parts)
@@ -56,11 +59,19 @@ def _settings(adapter: str) -> dict[str, Any]:
     return {n: sorted(v, key=str) if isinstance(v, list) else v for n, v in settings.items()}
 
 
-def _edges(path: Path) -> str:
+def _sampled(path: Path) -> str:
+    """Of both ends and of blocks at equal distances between; of a small file all of it."""
+    size = path.stat().st_size
+    step = max(SAMPLE, (size - 2 * EDGE) // SAMPLES)
+    found = hashlib.sha256()
     with open(path, "rb") as file:
-        head = file.read(EDGE)
-        file.seek(max(EDGE, path.stat().st_size - EDGE))
-        return hashlib.sha256(head + file.read(EDGE)).hexdigest()
+        found.update(file.read(EDGE))
+        for start in range(EDGE, size - EDGE, step):
+            file.seek(start)
+            found.update(file.read(SAMPLE))
+        file.seek(max(EDGE, size - EDGE))
+        found.update(file.read(EDGE))
+    return found.hexdigest()
 
 
 def tokenizer_fingerprint(weights: str) -> str:
