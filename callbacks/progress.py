@@ -182,7 +182,9 @@ class SaveProgress(Checkpoint):
         self._latest = ""
         # a checkpoint callback comes last: the weights are exported
         if trainer.is_global_zero and not _is_trial(trainer):
-            shutil.rmtree(Path(trainer.default_root_dir) / FOLDER, ignore_errors=True)
+            folder = Path(trainer.default_root_dir) / FOLDER
+            (folder / POINTER).unlink(missing_ok=True)  # first: it must name no half of a file
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _is_due(self, trainer: Trainer) -> bool:
         """Whether a step is saved, the same on every rank."""

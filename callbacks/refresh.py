@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -24,7 +25,7 @@ from promptcot.overlap import words
 from promptcot.ranks import on_rank_0
 from promptcot.recipes.making import PolicyRecipe, make_round
 from promptcot.stage_rows import Row
-from promptcot.store import MANIFEST, ROWS, read_manifest, read_round
+from promptcot.store import MANIFEST, ROWS, check_settings, read_manifest, read_round
 
 FOLDER = "rounds"
 
@@ -104,6 +105,7 @@ class RefreshTrainingSet(Callback):
         """Of this process, spent on rounds so far."""
         self._probes: list[Probe] = []
         self._group: dist.ProcessGroup | None = None
+        self._deciding: Row = {}
         self._checked = -1
         """The last round that is known to be of this fit."""
 
@@ -120,6 +122,21 @@ class RefreshTrainingSet(Callback):
         if trainer.world_size > 1 and self._group is None:
             # The trainer's own group gives up after half an hour; no collective of it is pending.
             self._group = dist.new_group(backend="gloo", timeout=self.timeout)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it: all that decides the rows of a round but its policy."""
+        if not self._deciding:  # once, for a corpus may take a while to read
+            settings = self.recipe.of_policy("policy", 0).settings()
+            self._deciding = json.loads(json.dumps(settings, default=str))
+        return {"every_n_epochs": self.every_n_epochs, "recipe": self._deciding}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to go on with rounds made in another way.
+
+        Raises:
+            ValueError: Names the setting, both values and the cure.
+        """
+        check_settings(Path("the interrupted fit"), state_dict, self.state_dict())
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         engine = getattr(self.recipe, "engine", None)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from promptcot.metrics import bootstrap_interval, standard_error
+from promptcot.metrics import mean_interval, standard_error
 
 Row = Mapping[str, Any]
 
@@ -88,7 +88,7 @@ def held_out_figures(rows: Sequence[Row]) -> Figures:
 def improvement(
     before: Sequence[Row], after: Sequence[Row]
 ) -> tuple[float, tuple[float, float]] | None:
-    """Mean gain of the bound in nats per problem and its 95 % bootstrap interval, paired.
+    """Mean gain of the bound in nats per problem and its 95 % interval, paired, by bootstrap.
 
     Pairing by problem takes out how hard each problem is, which varies far more than the gain.
 
@@ -102,9 +102,14 @@ def improvement(
     new = {row["id"]: row["bound"] for row in after}
     if old.keys() != new.keys():
         raise ValueError("the two evaluations hold out different problems: they cannot be compared")
-    both = [name for name in sorted(old) if old[name] is not None and new[name] is not None]
-    gains = [new[name] - old[name] for name in both]
-    return (fmean(gains), bootstrap_interval(gains)) if gains else None
+    gains = [new[name] - old[name] for name in compared(before, after)]
+    return (fmean(gains), mean_interval(gains)) if gains else None
+
+
+def compared(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
+    """Names of the problems that have a bound in both evaluations."""
+    bounded = [{row["id"] for row in rows if row["bound"] is not None} for rows in (before, after)]
+    return sorted(bounded[0] & bounded[1])
 
 
 def _mean(rows: Sequence[Row], name: str) -> float | None:

@@ -44,7 +44,8 @@ def weights_fingerprint(weights: str) -> str:
     folder = Path(weights)
     if not folder.is_dir():
         return fingerprint(weights)
-    names = ("*.safetensors", "*.json", "*.bin", "*.gguf", "*.model")
+    kinds = ("safetensors", "json", "bin", "gguf", "model", "jinja", "txt")
+    names = tuple(f"*.{kind}" for kind in kinds)
     left_out = {folder / PROBES, folder / ADAPTER_CONFIG}
     files = sorted({path for name in names for path in folder.glob(name)} - left_out)
     parts: list[Any] = [(path.name, path.stat().st_size, _sampled(path)) for path in files]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from random import Random
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
+from typing import Any
 
 
 def importance_bound(log_joint: Sequence[float], log_proposal: Sequence[float]) -> float:
@@ -49,11 +50,45 @@ def standard_error(values: Sequence[float]) -> float:
 def bootstrap_interval(
     values: Sequence[float], *, level: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the mean, resampling the values (one a problem)."""
+    """Percentile interval of the mean, resampling the values (one a problem).
+
+    Of few values it is too narrow: of 10 drawn from a normal distribution, 95 % are 89.
+    ``mean_interval`` is for those.
+    """
     rng = Random(seed)
     means = sorted(fmean(rng.choices(values, k=len(values))) for _ in range(draws))
     tail = (1 - level) / 2
     return means[int(tail * (draws - 1))], means[math.ceil((1 - tail) * (draws - 1))]
+
+
+def mean_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
+    """Bootstrap interval of the mean, as wide for few values as Student's t has it.
+
+    Both ends of the percentile interval are moved away from the mean by the factor between t with
+    n - 1 degrees of freedom and the normal distribution, and by sqrt(n / (n - 1)), as the bootstrap
+    divides variances by n. Of a single value nothing is known: both ends are the value.
+
+    Source:
+        Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 3.3.
+    """
+    n, mean = len(values), fmean(values)
+    low, high = bootstrap_interval(values, level=level)
+    if n == 1:
+        return low, high
+    tail = (1 + level) / 2
+    factor = student_t(tail, n - 1) / NormalDist().inv_cdf(tail) * math.sqrt(n / (n - 1))
+    return mean - factor * (mean - low), mean + factor * (high - mean)
+
+
+def student_t(share: float, degrees: int) -> float:
+    """Quantile of Student's t distribution above its median."""
+    import mpmath  # its incomplete beta function: I_x(nu / 2, 1 / 2) with x = nu / (nu + t^2)
+
+    def excess(x: float) -> Any:  # noqa: ANN401
+        return mpmath.betainc(degrees / 2, 0.5, 0, x, regularized=True) - 2 * (1 - share)
+
+    x = mpmath.findroot(excess, (1e-15, 1 - 1e-15), solver="bisect", maxsteps=200)
+    return math.sqrt(degrees * (1 / float(x) - 1))
 
 
 def share_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:

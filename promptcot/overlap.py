@@ -15,7 +15,9 @@ _UNSPACED = (
     r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Japanese and Chinese
 )
 """Scripts that set no spaces between words."""
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_UNSEEN = dict.fromkeys([0xAD, *range(0x200B, 0x2010), *range(0x2060, 0x2065), 0xFEFF])
+"""Characters without width, which would make another word of what looks the same."""
 _CHARACTER = re.compile(rf"[{_UNSPACED}]")
 CHARACTERS_PER_WORD = 2
 """In scripts without spaces; about as many as the words of Chinese and Japanese have."""
@@ -26,7 +28,8 @@ def words(text: str) -> list[str]:
 
     In scripts without spaces each character stands by itself; two count as one word below.
     """
-    return _WORD.findall(text.casefold())
+    seen = text if text.isascii() else text.translate(_UNSEEN)
+    return _WORD.findall(seen.casefold())
 
 
 def num_words(tokens: Sequence[str]) -> float:
@@ -74,6 +77,23 @@ def longest_common_run(first: str, second: str) -> float:
     a, b = words(first), words(second)
     match = SequenceMatcher(None, a, b, autojunk=False).find_longest_match()
     return num_words(a[match.a : match.a + match.size])
+
+
+def common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
+    """Length of the longest sequence of words that both have in this order, with gaps or without.
+
+    Source:
+        Hyyrö 2004, "Bit-parallel LCS-length computation revisited".
+    """
+    places: dict[str, int] = {}
+    for place, word in enumerate(second):
+        places[word] = places.get(word, 0) | 1 << place
+    everything = (1 << len(second)) - 1
+    left = everything
+    for word in first:
+        met = left & places.get(word, 0)
+        left = (left + met | left - met) & everything
+    return len(second) - left.bit_count()
 
 
 def _is_character(token: str) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from hashlib import sha256
 
+from promptcot.curation import spelling
 from promptcot.records import Problem
 
 
@@ -17,6 +18,7 @@ def statement_key(statement: str) -> str:
 def held_out_statements(problems: Iterable[Problem], fraction: float, seed: int) -> set[str]:
     """Keys of the statements to hold out: the fraction rounded up, at least one.
 
+    Beyond that all that differ from one of them in marks and spaces alone, as ``$12$`` and ``12``.
     Each statement's place depends on itself and the seed alone, not on the order of rows.
 
     Raises:
@@ -32,4 +34,7 @@ def held_out_statements(problems: Iterable[Problem], fraction: float, seed: int)
             f"holding out a fraction {fraction} of {len(keys)} different problems leaves "
             f"{len(keys) - count} to train on and {count} to test on: both need at least one"
         )
-    return set(keys[:count])
+    chosen = set(keys[:count])
+    # one problem in two spellings is not to be on both sides
+    spellings = {spelling(key) for key in chosen}
+    return chosen | {key for key in keys if spelling(key) in spellings}

@@ -6,24 +6,28 @@ set are not in the paper; they are settings here.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from promptcot.corpora import Corpus
+from promptcot.concepts import ConceptSampler
+from promptcot.corpora import Corpus, read_corpus
 from promptcot.em.points import Point
 from promptcot.em.report import in_a_line, write_report
-from promptcot.em.run import Run, read_yaml
+from promptcot.em.run import Run, read_yaml, refuse_own_flags
 from promptcot.em.seeds import SeedFiles, make_seeds
 from promptcot.em.settings import EM
 from promptcot.figures import improvement
 from promptcot.locks import folder_lock
+from promptcot.protocols import Sampling
 from promptcot.recipes import Compose, HeldOut, Rationales
 from promptcot.recipes.asking import seed_of
-from promptcot.store import read_round
+from promptcot.store import read_round, round_manifest
 from promptcot.weights import check_weights
 
 ROWS_FILE = "rows.jsonl"
+PROBLEMS = "problems"
 
 
 def run_em(settings: EM, cli: Path) -> None:
@@ -39,18 +43,24 @@ def run_em(settings: EM, cli: Path) -> None:
         ValueError: A setting cannot work, or the folder holds a run with others.
     """
     check_settings(settings)
+    least = settings.min_improvement
     with folder_lock(settings.folder) as lock:
         run = Run(settings, cli, lock)
         seeds = make_seeds(run, settings)
+        if settings.compose.num_sets:  # refuses sets for which there are too few concepts
+            ConceptSampler(
+                read_corpus(Corpus(str(seeds.all))).problems,
+                settings.compose.num_concepts,
+                settings.compose.concept_temperature,
+            )
         points = [_cold_start(run, settings, seeds)]
-        while len(points) <= settings.rounds and not _has_stalled(points, settings.min_improvement):
-            points.append(_round(run, settings, points[-1], seeds))
-        best = max(points, key=lambda point: point.worth)
         problems = None
         try:
-            problems = _compose(run, settings, best.prompt_model, seeds)
-        finally:  # a prompt model that cannot write a problem yet is no reason to hide the figures
-            write_report(settings, points, best, problems, run.journal)
+            while len(points) <= settings.rounds and not has_stalled(points, least):
+                points.append(_round(run, settings, points[-1], seeds))
+            problems = _compose(run, settings, best_of(points).prompt_model, seeds)
+        finally:  # a model that cannot write a usable text yet is no reason to hide the figures
+            write_report(settings, points, best_of(points), problems, run.journal)
 
 
 def check_settings(settings: EM) -> None:
@@ -59,12 +69,28 @@ def check_settings(settings: EM) -> None:
     fits = settings.fits
     for path in (*fits.cold_start_q, *fits.cold_start_p, *fits.e_step, *fits.m_step):
         read_yaml(path)
-    if settings.rounds < 0 or settings.compose.num_sets < 0 or settings.evaluation.num_samples < 1:
+    compose, evaluation = settings.compose, settings.evaluation
+    if settings.rounds < 0 or compose.num_sets < 0 or evaluation.num_samples < 1:
         raise ValueError(
-            f"rounds={settings.rounds}, compose.num_sets={settings.compose.num_sets}, "
-            f"evaluation.num_samples={settings.evaluation.num_samples}: rounds and sets must be 0 "
-            "or more, samples at least 1"
+            f"rounds={settings.rounds}, compose.num_sets={compose.num_sets}, "
+            f"evaluation.num_samples={evaluation.num_samples}: rounds and sets must be 0 or more, "
+            "samples at least 1"
         )
+    if not 0 < settings.held_out < 1:
+        raise ValueError(f"held_out={settings.held_out}: it is a share of the problems, 0 to 1")
+    if math.isnan(settings.min_improvement) or compose.shown < 0:
+        raise ValueError(
+            f"min_improvement={settings.min_improvement}, compose.shown={compose.shown}: the "
+            "first must be a number, the second 0 or more"
+        )
+    refuse_own_flags(fits.flags)
+    for limit in (evaluation.max_tokens, evaluation.compose_max_tokens):
+        Sampling(max_tokens=limit)  # these and the recipes tell what is wrong with their settings
+    unborn = Point(0, "q", "p", ())
+    _e_step(settings, unborn, Path("train"), settings.seed)
+    _m_step(settings, "q", Path("train"), settings.seed)
+    if compose.num_sets:
+        _composing(settings, "p", Path("all"))
 
 
 def _cold_start(run: Run, settings: EM, seeds: SeedFiles) -> Point:
@@ -137,7 +163,19 @@ def _evaluate(
     return point
 
 
-def _has_stalled(points: Sequence[Point], min_improvement: float) -> bool:
+def best_of(points: Sequence[Point]) -> Point:
+    """The one whose bound is of the most problems and the largest of those; the first of equals."""
+    return max(points, key=lambda point: point.worth)
+
+
+def has_stalled(points: Sequence[Point], min_improvement: float) -> bool:
+    """Whether the last round was not worth it, in the order by which the best is chosen.
+
+    Args:
+        points: From the cold start on; alone it has not stalled.
+        min_improvement: Least gain of the bound, as a share of its size, where as many problems
+            have one as before.
+    """
     if len(points) == 1:
         return False
     before, last = points[-2], points[-1]
@@ -146,21 +184,36 @@ def _has_stalled(points: Sequence[Point], min_improvement: float) -> bool:
         return False
     gain, _ = found
     least = min_improvement * abs(before.bound)
-    if gain >= least and last.bounded >= before.bounded:
+    if last.bounded > before.bounded or (last.bounded == before.bounded and gain >= least):
         return False
-    sys.stderr.write(
-        f"\nStopped after round {last.round}: the held-out bound gained {gain:.2f} nats per "
-        f"problem, less than {least:.2f} (min_improvement)\n"
-    )
+    why = f"the held-out bound gained {gain:.2f} nats per problem, less than {least:.2f}"
+    if last.bounded < before.bounded:
+        why = f"{last.bounded} held-out problems have a bound, {before.bounded} had one before"
+    sys.stderr.write(f"\nStopped after round {last.round}: {why} (min_improvement)\n")
     return True
 
 
 def _compose(run: Run, settings: EM, prompt_model: str, seeds: SeedFiles) -> Path | None:
     if settings.compose.num_sets == 0:
         return None
-    recipe = Compose(
+    recipe = _composing(settings, prompt_model, seeds.all)
+    _move_aside(run.folder / PROBLEMS, recipe)
+    return run.make(PROBLEMS, recipe)
+
+
+def _move_aside(folder: Path, recipe: Compose) -> None:
+    """Keep the problems of another prompt model under another name: rounds have been added."""
+    model = round_manifest(folder).get("settings", {}).get("prompt_model", "")
+    if model and model != recipe.settings()["prompt_model"]:
+        other = folder.with_name(f"{folder.name}-by-{model}")
+        folder.replace(other)
+        sys.stderr.write(f"\nThe problems of the prompt model that was chosen before: {other}\n")
+
+
+def _composing(settings: EM, prompt_model: str, corpus: Path) -> Compose:
+    return Compose(
         prompt_model=prompt_model,
-        corpus=Corpus(str(seeds.all)),
+        corpus=Corpus(str(corpus)),
         num_sets=settings.compose.num_sets,
         num_concepts=settings.compose.num_concepts,
         concept_temperature=settings.compose.concept_temperature,
@@ -169,4 +222,3 @@ def _compose(run: Run, settings: EM, prompt_model: str, seeds: SeedFiles) -> Pat
         format=settings.format,
         seed=settings.seed,
     )
-    return run.make("problems", recipe)

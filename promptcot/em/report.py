@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from promptcot.em.points import Point
 from promptcot.em.settings import EM
-from promptcot.figures import Figures, held_out_figures, improvement
+from promptcot.figures import Figures, compared, held_out_figures, improvement
 from promptcot.journal import Journal
 from promptcot.store import read_manifest, read_round, write_json
 
@@ -27,7 +28,8 @@ COLUMNS = (
 NOTE = (
     "Nats on {problems} held-out problems. Bound: per problem, importance-weighted from {samples} "
     "samples of q, ± its standard error over problems; gain: to the row above, paired by problem, "
-    "bootstrap. The next three: per token, the first two under q's greedy z. Tokens with tags."
+    "bootstrap with Student's t. The next three: per token, the first two under q's greedy z. "
+    "Tokens with tags."
 )
 
 
@@ -101,9 +103,11 @@ def _gain(before: Point, after: Point) -> str:
     if found is None:
         return "-"
     mean, (low, high) = found
+    having = len(compared(before.rows, after.rows))
+    of = "" if having == len(after.rows) else f" ({having} of {len(after.rows)})"
     if low == high:  # a single problem: nothing is known of the spread
-        return f"{mean:+.2f}"
-    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+        return f"{mean:+.2f}{of}"
+    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]{of}"
 
 
 def _new_problems(folder: Path | None, shown: int) -> list[str]:
@@ -119,17 +123,22 @@ def _new_problems(folder: Path | None, shown: int) -> list[str]:
 
 def _closing(best: Point, problems: Path | None) -> str:
     lines = [
-        f"Best held-out bound: after {best.name}.",
+        f"Chosen: after {best.name}, "
+        + (
+            "whose bound is of the most held-out problems and of those the largest."
+            if best.bounded
+            else "as no held-out problem ever had a bound."
+        ),
         f"Rationale model: {best.rationale_model}",
         f"Prompt model: {best.prompt_model}",
     ]
     if problems is not None:
         manifest = read_manifest(problems)
         dropped = ", ".join(f"{n} {why}" for why, n in manifest["dropped"].items()) or "none"
-        asked = manifest["figures"]["concept_sets"]
+        sets, each = manifest["figures"]["concept_sets"], manifest["settings"]["sampling"]["n"]
         lines.append(
-            f"New problems: {manifest['rows']['rows']} of {asked} concept sets in "
-            f"{problems / 'rows.jsonl'} (dropped: {dropped})"
+            f"New problems: {manifest['rows']['rows']} of {sets * each} that were written for "
+            f"{sets} concept sets, in {problems / 'rows.jsonl'} (dropped: {dropped})"
         )
     return "\n".join(lines)
 
@@ -146,12 +155,12 @@ def _print(table: Sequence[Sequence[str]], note: str, shown: Sequence[str], clos
     for row in table:
         drawn.add_row(*row)
     console = Console(width=None if Console().is_terminal else 140)
+    as_it_is = partial(console.print, markup=False, highlight=False, emoji=False, soft_wrap=True)
     for text in shown:
-        console.print(text, markup=False, highlight=False)
-        console.print()
+        as_it_is(f"{text}\n")
     console.print(drawn)
-    console.print(note, markup=False, highlight=False)
-    console.print(closing, markup=False, highlight=False)
+    as_it_is(note)
+    as_it_is(closing)
 
 
 def _write_tensorboard(folder: Path, rounds: Sequence[dict[str, Any]]) -> None:

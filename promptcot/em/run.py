@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from promptcot.adapters import is_adapter
 from promptcot.children import run_child
 from promptcot.configs import to_config
 from promptcot.corpora import Corpus
@@ -28,7 +29,6 @@ RESOURCES = frozenset(
         "devices",
         "num_nodes",
         "strategy",
-        "callbacks",
         "logger",
         "log_every_n_steps",
         "default_root_dir",
@@ -38,6 +38,25 @@ RESOURCES = frozenset(
     ]
 )
 """Keys of the trainer that may change within a run."""
+WRITING = frozenset(
+    [
+        "callbacks.ExportWeights",
+        "callbacks.SaveProgress",
+        "callbacks.Throughput",
+        "callbacks.WritePredictions",
+    ]
+)
+"""Callbacks that may change too: nothing that is learned depends on them."""
+OWN_FLAGS = (
+    "seed_everything",
+    "model.weights",
+    "data.weights",
+    "data.corpus",
+    "data.format",
+    "data.seed",
+    "trainer.default_root_dir",
+)
+"""Settings of a fit that ``em`` gives itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +99,8 @@ class Run:
         """Train by ``cli.py fit``, unless it is done; returns the folder of the new weights."""
         folder = self.folder / name
         settings = {
-            "config": {path: _deciding(read_yaml(path)) for path in configs},
-            "flags": {k: v for k, v in self.settings.fits.flags.items() if not _is_resource(k)},
+            "config": [[path, _deciding(read_yaml(path))] for path in configs],
+            "flags": _deciding_flags(self.settings.fits.flags),
             "format": self.settings.format.to_row(),
             "weights": weights_fingerprint(weights),
             "rows": file_sha256(rows),
@@ -97,8 +116,9 @@ class Run:
             "data.format": to_config(self.settings.format),
             "data.seed": seed,
             "trainer.default_root_dir": str(folder),
-            **self.settings.fits.flags,
         }
+        assert tuple(given) == OWN_FLAGS
+        given |= self.settings.fits.flags
         start = time.monotonic()
         arguments = [argument for path in configs for argument in ("--config", path)]
         self._run(
@@ -114,15 +134,22 @@ class Run:
         killed before the journal knew is not repeated.
         """
         folder = self.folder / name
+        weights, progress = folder / "weights", folder / "progress"
         if self.journal.is_done(name, settings):
-            return (folder / "weights" / "config.json").exists()
+            return has_weights(weights)
         mark, wanted = folder / "fit.json", json.loads(json.dumps(settings, default=str))
         marked = mark.exists() and read_json(mark) == wanted
-        if marked and (folder / "weights" / "config.json").exists():
-            return not (folder / "progress").exists()
+        if marked and has_weights(weights) and not progress.exists():
+            took = weights.stat().st_mtime - mark.stat().st_mtime
+            self.journal.record(name, settings, max(0.0, took))
+            return True
+        if marked and has_weights(weights):
+            return False
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder / "weights", ignore_errors=True)
-        write_json(mark, wanted)
+        shutil.rmtree(weights, ignore_errors=True)
+        if not marked:  # progress of another fit, perhaps from other weights in the same folder
+            shutil.rmtree(progress, ignore_errors=True)
+            write_json(mark, wanted)
         return False
 
     def _run(self, name: str, arguments: Sequence[str]) -> None:
@@ -142,6 +169,35 @@ class Run:
         return path
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a whole model or an adapter is in a folder."""
+    return is_adapter(str(folder)) or (folder / "config.json").exists()
+
+
+def refuse_own_flags(flags: Mapping[str, Any]) -> None:
+    """Refuse to have a fit given what ``em`` sets itself.
+
+    Raises:
+        ValueError: A flag is one of these.
+    """
+    for name in flags:
+        if any(name == own or name.startswith(f"{own}.") for own in OWN_FLAGS):
+            raise ValueError(f"fits.flags has {name}, which em sets itself: leave it out")
+
+
+def _deciding_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    name = "trainer.callbacks"
+    kept = {key: value for key, value in flags.items() if not _is_resource(key)}
+    return {**kept, name: _deciding_callbacks(kept[name])} if name in kept else kept
+
+
+def _deciding_callbacks(callbacks: Any) -> Any:  # noqa: ANN401
+    """Without those that show, save or write and decide nothing of what is learned."""
+    if not isinstance(callbacks, list):
+        return callbacks
+    return [c for c in callbacks if not (isinstance(c, dict) and c.get("class_path") in WRITING)]
+
+
 def _is_resource(key: str) -> bool:
     """Whether a key says how much of the machine a fit takes or shows, not what it learns."""
     return key.removeprefix("trainer.") in RESOURCES
@@ -149,6 +205,8 @@ def _is_resource(key: str) -> bool:
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     trainer = {k: v for k, v in config.get("trainer", {}).items() if not _is_resource(k)}
+    if "callbacks" in trainer:
+        trainer["callbacks"] = _deciding_callbacks(trainer["callbacks"])
     return {**config, "trainer": trainer}
 
 
@@ -161,11 +219,21 @@ def read_yaml(path: str) -> Any:  # noqa: ANN401
 
     Raises:
         FileNotFoundError: It cannot be read.
+        ValueError: It is no configuration of a fit.
     """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"the fit's configuration {path} is no YAML: {said}") from None
     except OSError as error:
         raise FileNotFoundError(
             f"the fit's configuration {path} cannot be read ({error.strerror}): correct its path "
             "in `fits`"
         ) from None
+    if not isinstance(found, dict) or not isinstance(found.get("trainer", {}), dict):
+        raise ValueError(
+            f"the fit's configuration {path} does not hold settings by their names, with those of "
+            "the trainer below `trainer`: correct it, or its path in `fits`"
+        )
+    return found

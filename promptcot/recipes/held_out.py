@@ -22,6 +22,7 @@ from promptcot.recipes.making import seeds_fingerprint, with_concepts
 from promptcot.records import Problem
 from promptcot.rewards import Reward
 from promptcot.store import ROWS, Round
+from promptcot.vocabularies import check_same_vocabulary
 
 Sampled = Mapping[str, Sequence[Completion]]
 
@@ -64,6 +65,7 @@ class HeldOut:
         }
 
     def make(self, making: Round) -> None:
+        check_same_vocabulary(self.rationale_model, self.prompt_model)
         keyed = with_concepts(making, read_corpus(self.corpus))
         greedy, samples = self._ask_rationale_model(making, keyed)
         keyed = {key: problem for key, problem in keyed.items() if key in samples}
@@ -113,7 +115,7 @@ class HeldOut:
         for key, problem in problems.items():
             rationales: dict[str, Piece] = {}
             for completion in greedy.get(key, ()):
-                rationales[key] = completion.text
+                rationales[key] = self._greedy_text(completion)
             # As sampled, token for token: another tokenisation of the same text would be another
             # event than the one whose probability under q is known.
             for number, completion in enumerate(samples.get(key, ())):
@@ -142,6 +144,7 @@ class HeldOut:
         bound = importance_bound(log_joint, log_proposal)
         scored = (r for r in (reward, of_own, *of_samples) if r is not None)
         rationale = parse_rationale(greedy.text, self.format, greedy.finished)
+        text = self._greedy_text(greedy)
         return {
             "id": problem.id,
             "bound": bound if math.isfinite(bound) else None,
@@ -149,13 +152,18 @@ class HeldOut:
             **(asdict(reward) if reward else dict.fromkeys(Reward.__dataclass_fields__)),
             "problem_tokens": next((r.problem_tokens for r in scored), None),
             "own_log_problem": of_own.log_problem if of_own else None,
-            "overlap": ngram_overlap(greedy.text, problem.statement),
-            "longest_run": longest_common_run(greedy.text, problem.statement),
+            "overlap": ngram_overlap(text, problem.statement),
+            "longest_run": longest_common_run(text, problem.statement),
             "flaw": str(rationale) if isinstance(rationale, Flaw) else None,
             "compose_flaw": self._compose_flaw(own),
             "rationale": greedy.text,
             "composition": own.text,
         }
+
+    def _greedy_text(self, greedy: Completion) -> str:
+        """The rationale as the M-step trains on it; where it does not parse, all that q wrote."""
+        found = parse_rationale(greedy.text, self.format, greedy.finished)
+        return greedy.text if isinstance(found, Flaw) else found
 
     def _log_joint(self, sample: Completion, reward: Reward | None) -> float:
         """Log of p(z, x | c); minus infinity, no weight, where z holds a tag or is too long for p.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from promptcot.rewards import Reward
 from promptcot.store import Round
 
 NUM_PROBES = 4
+UNSCORED = "has no finite reward, or is too long for the prompt model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,13 @@ class Sample:
     def is_usable(self) -> bool:
         """Whether it could be parsed."""
         return not isinstance(self.rationale, Flaw)
+
+    @property
+    def flaw(self) -> str | None:
+        """Why it has no value where others have one."""
+        if isinstance(self.rationale, Flaw):
+            return str(self.rationale)
+        return UNSCORED if self.value is None else None
 
     def terms(self) -> dict[str, Any]:
         """What the value is made of, as a row holds it."""
@@ -171,6 +180,8 @@ class RewardedSampling:
         if self.per_token:  # as the mean over the problem's tokens that it stands against
             penalty /= reward.problem_tokens
         value = reward.value(per_token=self.per_token) - penalty
+        if not math.isfinite(value):  # of weights that are damaged: nothing to choose by
+            return sample
         return replace(sample, reward=reward, value=value, leak_penalty=penalty)
 
 
@@ -182,7 +193,8 @@ def usable_texts(samples: Sequence[Sample]) -> list[str]:
 def sampling_figures(sampled: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
     """Counts and means over all samples of a round."""
     samples = [sample for row in sampled.values() for sample in row]
-    flaws = Counter(str(s.rationale) for s in samples if not s.is_usable)
+    has_values = any(sample.value is not None for sample in samples)
+    flaws = Counter(s.flaw for s in samples if s.flaw and (has_values or not s.is_usable))
     figures: dict[str, Any] = {"sampled": len(samples), "flaws": dict(sorted(flaws.items()))}
     rewarded = [s for s in samples if s.reward is not None and s.value is not None]
     if rewarded:

@@ -15,6 +15,7 @@ from promptcot.recipes.rationales import NO_RATIONALE
 from promptcot.recipes.rewarded import RewardedSampling, Sample, sampling_figures
 from promptcot.records import Annotation, Problem
 from promptcot.store import ROWS, Round
+from promptcot.vocabularies import check_same_vocabulary
 
 LONG_SAMPLE = "a sample too long for the reference model's context"
 
@@ -25,11 +26,11 @@ class Rollouts(RewardedSampling):
 
     A row is one sample: its token ids, their log-probabilities as the sampler reports them, its
     reward, and the ``group`` of those of the same problem. A flawed sample (cut off, empty, with
-    tags) counts as the worst usable one of its group less ``flaw_penalty``; a problem without a
-    usable one is dropped.
+    tags, too long for p) counts as the worst usable one of its group less ``flaw_penalty``; a
+    problem without a usable one is dropped.
 
     Args:
-        flaw_penalty: In nats.
+        flaw_penalty: In nats; with ``per_token`` divided by the problem's tokens, as the reward is.
         reference_model: Folder of weights whose log-probabilities are added to the rows, for a
             penalty on the divergence from it: the cold-started q. Empty for none.
     """
@@ -68,6 +69,8 @@ class Rollouts(RewardedSampling):
         return {"recipe": "rollouts", **super().settings(), "reference_model": reference}
 
     def make(self, making: Round) -> None:
+        if self.reference_model:
+            check_same_vocabulary(self.rationale_model, self.reference_model)
         problems, sampled = self._sample(making, keep="logprobs")
         for key, samples in sampled.items():
             if not all(sample.completion.logprobs for sample in samples):
@@ -110,13 +113,16 @@ class Rollouts(RewardedSampling):
         return {name: list(chain.from_iterable(logprobs)) for name, logprobs in scored.items()}
 
     def _row(self, problem: Problem, group: Sequence[Sample], sample: Sample) -> dict[str, Any]:
-        worst = min(s.value for s in group if s.value is not None)
-        value = worst - self.flaw_penalty if sample.value is None else sample.value
+        worst = min((s for s in group if s.value is not None), key=lambda s: s.value or 0.0)
+        penalty = self.flaw_penalty
+        if self.per_token and worst.reward is not None:
+            penalty /= worst.reward.problem_tokens
+        value = (worst.value or 0.0) - penalty if sample.value is None else sample.value
         completion = sample.completion
         return {
             **Annotation(problem, completion.text, value).to_row(),
             **sample.terms(),
-            "flaw": None if sample.is_usable else str(sample.rationale),
+            "flaw": sample.flaw,
             "finished": completion.finished,
             "tokens": list(completion.tokens),
             "sampler_logprobs": list(completion.logprobs),

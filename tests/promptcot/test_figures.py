@@ -2,11 +2,18 @@
 
 import math
 from itertools import product
+from random import Random
 
 import pytest
 
 from promptcot.figures import held_out_figures, improvement
-from promptcot.metrics import bootstrap_interval, importance_bound, standard_error
+from promptcot.metrics import (
+    bootstrap_interval,
+    importance_bound,
+    mean_interval,
+    standard_error,
+    student_t,
+)
 
 ROW = {
     "id": "a",
@@ -86,7 +93,8 @@ def test_the_improvement_is_paired_by_problem_in_any_order():
     after = [OTHER | {"bound": -33.0}, ROW | {"bound": -29.0}]
     gain, (low, high) = improvement([ROW, OTHER], after)
     assert gain == pytest.approx(2.0)
-    assert (low, high) == (1.0, 3.0)
+    wider = 12.7062 / 1.959964 * math.sqrt(2)  # Student's t of one degree of freedom
+    assert (low, high) == pytest.approx((2 - wider, 2 + wider), rel=1e-4)
 
 
 def test_evaluations_of_different_problems_are_not_compared():
@@ -149,3 +157,25 @@ def test_a_sample_without_weight_pulls_the_bound_down_and_all_of_them_make_it_mi
     # One of two weights is zero: log(e^-1 / 2).
     assert importance_bound([-3.0, -math.inf], [-2.0, -5.0]) == pytest.approx(-1 - math.log(2))
     assert importance_bound([-math.inf] * 2, [-2.0, -5.0]) == -math.inf
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"), [(1, 12.7062), (2, 4.3027), (9, 2.2622), (30, 2.0423), (1000, 1.9623)]
+)
+def test_students_t_is_that_of_the_tables(degrees, quantile):
+    assert student_t(0.975, degrees) == pytest.approx(quantile, abs=5e-5)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_intervals_of_few_values_hold_the_mean_as_often_as_they_say(n):
+    random = Random(n)
+    draws = [[random.gauss(0, 1) for _ in range(n)] for _ in range(300)]
+    held = [low <= 0 <= high for low, high in map(mean_interval, draws)]
+    assert sum(held) / len(held) > 0.92  # of the percentile interval 0.72, 0.85, 0.89
+
+
+def test_of_many_values_the_interval_is_the_bootstraps_and_of_one_nothing():
+    values = [float(n % 7) for n in range(2000)]
+    assert mean_interval(values) == pytest.approx(bootstrap_interval(values), abs=1e-3)
+    assert mean_interval([3.0]) == (3.0, 3.0)
+    assert mean_interval([2.0] * 5) == (2.0, 2.0)

@@ -46,6 +46,34 @@ def test_honest_rationales_pay_next_to_nothing_and_copies_dearly():
     assert min(copied) > max(honest)
 
 
+def in_pieces(statement, size):
+    found = statement.split()
+    return ", so ".join(" ".join(found[i : i + size]) for i in range(0, len(found), size))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_a_copy_in_pieces_pays_for_what_is_beyond_the_free_share(size):
+    # nine words in order, of which 0.6 * 9 are free
+    assert LeakGuard(nats_per_word=1.0).penalty(in_pieces(X, size), X) == pytest.approx(9 - 5.4)
+    guard = LeakGuard()
+    for annotation in read_corpus(Corpus()).annotations:
+        statement = annotation.problem.statement
+        assert guard.penalty(in_pieces(statement, size), statement) > 500
+    assert LeakGuard(free_share=1.0).penalty(in_pieces(X, size), X) == 0.0
+
+
+def test_scattered_words_of_a_long_rationale_are_no_copy():
+    every = [a.rationale for a in read_corpus(Corpus()).annotations]
+    other = "A rope of forty metres is cut twice so that the pieces are as long as 3 to 5 to 12."
+    assert LeakGuard().penalty(" ".join(every), other) == 0.0
+
+
+@pytest.mark.parametrize("hidden", [X.replace(" ", "_"), X.replace("e", "e\u200b"), f"\ufeff{X}"])
+def test_signs_that_nobody_sees_hide_no_copy(hidden):
+    guard = LeakGuard()
+    assert guard.penalty(hidden, X) == guard.penalty(X, X)
+
+
 def test_a_policy_that_copies_scores_below_an_honest_one_and_without_the_guard_above(
     embedded_weights,
 ):
@@ -58,6 +86,7 @@ def test_a_policy_that_copies_scores_below_an_honest_one_and_without_the_guard_a
             "honest": annotation.rationale,
             "copy": problem.statement,
             "quote": f"A good problem would be: {problem.statement}",
+            "pieces": in_pieces(problem.statement, 4),
         }
         requests = [
             ScoreRequest(
@@ -72,12 +101,18 @@ def test_a_policy_that_copies_scores_below_an_honest_one_and_without_the_guard_a
             for name, text in texts.items()
         }
         assert rewards["copy"] > rewards["honest"]
-        assert guarded["honest"] > max(guarded["copy"], guarded["quote"])
+        assert guarded["honest"] > max(guarded[name] for name in ("copy", "quote", "pieces"))
     engine.close()
 
 
 @pytest.mark.parametrize(
-    "given", [{"nats_per_word": -1.0}, {"nats_per_word": float("nan")}, {"free_words": -1}]
+    "given",
+    [
+        {"nats_per_word": -1.0},
+        {"nats_per_word": float("nan")},
+        {"free_words": -1},
+        {"free_share": 1.5},
+    ],
 )
 def test_a_guard_that_rewards_is_refused(given):
     with pytest.raises(ValueError, match="to do without, set leak_guard to null"):

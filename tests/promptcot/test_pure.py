@@ -84,7 +84,7 @@ def test_overlap_by_hand():
 def test_scripts_without_spaces_have_words_too():
     assert words("求$x^2$的值,ABC。") == ["求", "x", "2", "的", "值", "abc"]
     assert words("数は10個です") == [*"数は", "10", *"個です"]
-    assert words("naïve x_1 δύο два") == ["naïve", "x_1", "δύο", "два"]
+    assert words("naïve x_1 δύο два") == ["naïve", "x", "1", "δύο", "два"]
     assert num_words(words("数は10個です")) == 1 + 5 / 2
     assert list(runs(words("a数はb個c"), 2)) == [("a", "数", "は"), ("数", "は", "b"),
         ("は", "b", "個"), ("b", "個", "c")]  # fmt: skip
