@@ -80,6 +80,22 @@ def test_a_fit_that_was_killed_in_any_phase_ends_with_the_undisturbed_weights(
         assert torch.equal(found[name], value), name
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "refused"),
+    [
+        ("recipe.sampling.temperature", "2.0", "recipe.sampling.temperature = 0.5, now it is 2.0"),
+        ("every_n_epochs", "2", "every_n_epochs = 1, now it is 2"),
+    ],
+)
+def test_an_interrupted_fit_does_not_go_on_with_rounds_of_another_making(
+    start, tmp_path, flag, value, refused
+):
+    killed_at(tmp_path / "rounds" / "round-1", arguments(start), tmp_path)
+    ended = fit(arguments(start, f"--trainer.callbacks.{flag}", value), tmp_path)
+    assert ended.returncode == 2
+    assert f"the interrupted fit was made with {refused}" in ended.stderr
+
+
 def test_a_round_that_fails_on_rank_0_is_one_error_of_every_rank(start, tmp_path):
     more = ("--trainer.strategy", "ddp", "--trainer.devices", "2")
     ended = fit(arguments(start, *more, max_tokens=1), tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from importlib.util import find_spec
 
 import pytest
@@ -86,6 +87,13 @@ def test_on_a_base_of_four_bits_the_engine_is_given_what_the_trainer_computes_wi
     assert not torch.equal(rounded[name], whole[name])
     settings = json.loads((tmp_path / "weights" / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == str(start / "q" / "weights")
+    # a fit on another base in the same folder is served that, not the one that is there
+    for folder in (tmp_path / "weights", *(tmp_path / "rounds").glob("round-*")):
+        shutil.rmtree(folder)
+    other = [*given, "--model.weights", str(start / "p"), "--data.weights", str(start / "p")]
+    fit(other, tmp_path)
+    anew = load_file(tmp_path / "rounds" / "base" / "model.safetensors")
+    assert not torch.equal(rounded[name], anew[name])
 
 
 def test_a_fit_killed_in_the_second_epoch_of_a_round_ends_with_the_undisturbed_weights(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from statistics import fmean, stdev
@@ -295,6 +296,43 @@ def test_a_sample_too_long_to_score_has_no_weight_and_its_problem_stays(write_co
     unscored = [row for row in rows if row["log_problem"] is None]
     assert {row["flaw"] for row in unscored} == {Flaw.UNFINISHED}
     assert {row["problem_tokens"] for row in rows} == {17}
+
+
+def test_the_greedy_rationale_is_scored_as_the_m_step_trains_on_it(write_corpus, tmp_path):
+    class Chatty(Pair):
+        def generate(self, requests, sampling):
+            if sampling.temperature:
+                yield from super().generate(requests, sampling)
+                return
+            for index, _ in enumerate(requests):
+                yield index, [Completion("Well. Thinking Process: so it is", True, (1, 2))]
+
+        def score(self, requests):
+            seen.extend(request.target.segments[0][1] for request in requests)
+            return super().score(requests)
+
+    seen = []
+    rows = [{"id": "a", "statement": "So it is what?", "concepts": ["k"]}]
+    recipe = HeldOut("q", "p", write_corpus(rows), max_tokens=20, engine=Chatty, format=FORMAT)
+    make_round(recipe, tmp_path / "r")
+    [row] = read_round(tmp_path / "r")
+    assert "so it is" in seen
+    assert not any("Well" in text for text in seen if isinstance(text, str))
+    assert (row["flaw"], row["longest_run"]) == (None, 3)
+
+
+def test_models_of_two_vocabularies_are_refused(models, tmp_path, write_corpus):
+    other = tmp_path / "other"
+    shutil.copytree(models[1], other)
+    path = other / "tokenizer.json"
+    settings = json.loads(path.read_text())
+    vocabulary = settings["model"]["vocab"]
+    first, second = sorted(vocabulary)[40:42]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    path.write_text(json.dumps(settings))
+    recipe = HeldOut(models[0], str(other), write_corpus(ROWS), format=FORMAT)
+    with pytest.raises(ValueError, match=r"have different tokenizers, so that token ids"):
+        make_round(recipe, tmp_path / "r")
 
 
 def test_a_problem_without_concepts_is_dropped_and_counted(write_corpus, tmp_path):

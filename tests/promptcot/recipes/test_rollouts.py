@@ -6,10 +6,12 @@ import pytest
 
 from promptcot.engines import HFEngine, ScriptedEngine
 from promptcot.leak import LeakGuard
+from promptcot.parsing import Flaw
 from promptcot.prompts import PromptFormat
-from promptcot.protocols import Sampling
+from promptcot.protocols import Completion, Sampling
 from promptcot.recipes import Rationales, Rollouts, make_round
 from promptcot.recipes.rationales import NO_RATIONALE
+from promptcot.recipes.rewarded import UNSCORED
 from promptcot.records import Problem
 from promptcot.store import DROPPED, read_manifest, read_round
 
@@ -80,6 +82,57 @@ def test_rewards_are_those_of_best_of_n_and_flawed_samples_count_below_the_worst
                 parts = row["log_rationale"] + row["log_problem"] - row["leak_penalty"]
                 assert row["reward"] == pytest.approx(parts)
     assert flawed
+
+
+class Scoring(ScriptedEngine):
+    """Says each of its replies, in tokens; scores the long one never, and "nan" as damaged weights.
+
+    Any other target has -1 a token.
+    """
+
+    def generate(self, requests, sampling):
+        for index, _ in enumerate(requests):
+            yield index, [Completion(text, True, (1,), (-1.0, -1.0)) for text in self.replies]
+
+    def overlong(self, requests, max_tokens=0):
+        if max_tokens:
+            return {}
+        said = [request.target.segments[0][1] for request in requests]
+        return {index: "9 tokens" for index, text in enumerate(said) if "long" in text}
+
+    def score(self, requests):
+        for index, request in enumerate(requests):
+            nats = float("nan") if "nan" in request.target.segments[0][1] else -1.0
+            yield index, ((nats, nats), (-1.0, -1.0, -1.0, -1.0))
+
+
+def test_what_has_no_finite_reward_is_flawed_and_says_why(write_corpus, tmp_path):
+    given = {
+        "rationale_model": "q",
+        "prompt_model": "p",
+        "corpus": write_corpus(ROWS[:1]),
+        "sampling": Sampling(n=4),
+        "engine": partial(Scoring, replies=("fine", "long", "nan", "a <z> b")),
+        "format": FORMAT,
+    }
+    make_round(Rollouts(**given), tmp_path / "r")
+    rows = {row["rationale"]: row for row in read_round(tmp_path / "r")}
+    assert {text: row["reward"] for text, row in rows.items()} == {
+        "fine": -6.0,
+        "long": -16.0,
+        "nan": -16.0,
+        "a <z> b": -16.0,
+    }
+    flaws = {text: row["flaw"] for text, row in rows.items()}
+    assert flaws == {"fine": None, "long": UNSCORED, "nan": UNSCORED, "a <z> b": Flaw.HAS_TAGS}
+    assert read_manifest(tmp_path / "r")["figures"]["flaws"] == {UNSCORED: 2, Flaw.HAS_TAGS: 1}
+    make_round(Rollouts(**given, per_token=True), tmp_path / "p")
+    rewards = {row["rationale"]: row["reward"] for row in read_round(tmp_path / "p")}
+    assert rewards["fine"] == -2.0  # means over tokens of both terms
+    assert rewards["long"] == -2.0 - 10.0 / 4  # of four tokens of the problem
+    make_round(Rationales(**given), tmp_path / "best")
+    [best] = read_round(tmp_path / "best")
+    assert (best["rationale"], best["rewards"]) == ("fine", [-6.0])
 
 
 def test_what_cannot_be_compared_is_dropped_and_counted(settings, tmp_path):
