@@ -49,7 +49,8 @@ class ConversationEncoder(SolutionEncoder):
             )
         try:
             messages = list(self._messages(row, place))
-            if not any(message.is_target for message in messages if message.role == ASSISTANT):
+            answers = [message for message in messages if message.role == ASSISTANT]
+            if answers and not any(answer.is_target for answer in answers):
                 raise UnusableRow("nothing to learn", f"{place}: all the answers have weight 0")
             return (
                 encode_chat(self.tokenizer, messages) if self.chat else self._plain(messages, place)
