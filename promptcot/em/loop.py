@@ -197,17 +197,26 @@ def _compose(run: Run, settings: EM, prompt_model: str, seeds: SeedFiles) -> Pat
     if settings.compose.num_sets == 0:
         return None
     recipe = _composing(settings, prompt_model, seeds.all)
-    _move_aside(run.folder / PROBLEMS, recipe)
+    move_aside(run.folder / PROBLEMS, recipe)
     return run.make(PROBLEMS, recipe)
 
 
-def _move_aside(folder: Path, recipe: Compose) -> None:
-    """Keep the problems of another prompt model under another name: rounds have been added."""
-    model = round_manifest(folder).get("settings", {}).get("prompt_model", "")
-    if model and model != recipe.settings()["prompt_model"]:
-        other = folder.with_name(f"{folder.name}-by-{model}")
-        folder.replace(other)
-        sys.stderr.write(f"\nThe problems of the prompt model that was chosen before: {other}\n")
+def move_aside(folder: Path, recipe: Compose) -> None:
+    """Keep the problems of another prompt model under its name, as rounds may be added or taken.
+
+    Those of this one, where they were kept so, are taken back.
+    """
+    model, wanted = (
+        settings.get("prompt_model", "")
+        for settings in (round_manifest(folder).get("settings", {}), recipe.settings())
+    )
+    if not model or model == wanted:
+        return
+    other, own = (folder.with_name(f"{folder.name}-by-{name}") for name in (model, wanted))
+    folder.replace(other)
+    sys.stderr.write(f"\nThe problems of the prompt model that was chosen before: {other}\n")
+    if own.exists():
+        own.replace(folder)
 
 
 def _composing(settings: EM, prompt_model: str, corpus: Path) -> Compose:

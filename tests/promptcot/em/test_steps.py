@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from promptcot.em.loop import best_of, check_settings, has_stalled
+from promptcot.corpora import Corpus
+from promptcot.em.loop import best_of, check_settings, has_stalled, move_aside
 from promptcot.em.points import Point
 from promptcot.em.report import COLUMNS, write_report
 from promptcot.em.run import OWN_FLAGS, Run
 from promptcot.em.settings import EM, Composition, Evaluation, Fits, MStep
+from promptcot.engines import ScriptedEngine
 from promptcot.journal import Journal
 from promptcot.locks import folder_lock
 from promptcot.protocols import Sampling
-from promptcot.store import open_round
+from promptcot.recipes import Compose
+from promptcot.store import open_round, read_round
 
 FIT = '''
 """Notes that it was called; leaves weights, or with a file "die" beside it dies before."""
@@ -199,6 +202,20 @@ def test_the_chosen_point_has_a_bound_of_the_most_problems_and_the_largest():
         for n, bounds in enumerate([[-9.0, -9.0], [-1.0, None], [-8.0, -8.0], [-8.0, -8.0]])
     )
     assert best_of([cold, few, best, same]) is best
+
+
+def test_problems_of_the_model_chosen_before_are_kept(tmp_path):
+    folder = tmp_path / "problems"
+    first, second = (
+        Compose(name, Corpus("bundled"), engine=ScriptedEngine) for name in ("p-1", "p-2")
+    )
+    for recipe in (first, second, first, second):
+        move_aside(folder, recipe)
+        if not folder.exists():
+            with open_round(folder, recipe.settings()) as making:
+                making.append("rows", "a", {"by": recipe.prompt_model})
+        assert read_round(folder)[0]["by"] == recipe.prompt_model
+    assert len(list(tmp_path.glob("problems*"))) == 2
 
 
 def reported(settings, points, problems=None):
