@@ -94,7 +94,7 @@ def test_merged_it_is_a_plain_model_with_the_trainers_logits(tiny_model, tmp_pat
 
 @pytest.fixture(scope="module")
 def exported(embedded_weights, tmp_path_factory):
-    """The embedded model after three steps at a rate that shows."""
+    """The embedded model after a step at a rate that shows."""
     folder = tmp_path_factory.mktemp("fit")
     rows = folder / "rows.jsonl"
     row = {"statement": PROBLEM.statement, "concepts": PROBLEM.concepts, "rationale": RATIONALE}
@@ -102,8 +102,8 @@ def exported(embedded_weights, tmp_path_factory):
     command = [
         *(sys.executable, "cli.py", "fit", "--config", "configs/cold_start_p.yaml"),
         *("--model.weights", str(embedded_weights), "--data.weights", str(embedded_weights)),
-        *("--data.corpus.path", str(rows), "--model.optimizer.lr", "1e-4"),
-        *("--trainer.accelerator", "cpu", "--trainer.max_epochs", "3"),
+        *("--data.corpus.path", str(rows), "--model.optimizer.lr", "2e-4"),
+        *("--trainer.accelerator", "cpu", "--trainer.max_epochs", "1"),
         *("--trainer.accumulate_grad_batches", "1", "--trainer.precision", "32-true"),
         *("--trainer.logger", "false", "--trainer.default_root_dir", str(folder)),
     ]

@@ -80,7 +80,7 @@ def test_a_policy_that_copies_scores_below_an_honest_one_and_without_the_guard_a
     # Under the sum of log-probabilities a copy wins: it is shorter, and the problem comes free.
     format = PromptFormat()
     engine = HFEngine(str(embedded_weights), dtype="float32")
-    for annotation in read_corpus(Corpus(only={"domain": "math"}, limit=3)).annotations:
+    for annotation in read_corpus(Corpus(only={"domain": "math"}, limit=2)).annotations:
         problem = annotation.problem
         texts = {
             "honest": annotation.rationale,
