@@ -38,14 +38,7 @@ RESOURCES = frozenset(
     ]
 )
 """Keys of the trainer that may change within a run."""
-WRITING = frozenset(
-    [
-        "callbacks.ExportWeights",
-        "callbacks.SaveProgress",
-        "callbacks.Throughput",
-        "callbacks.WritePredictions",
-    ]
-)
+WRITING = frozenset(["ExportWeights", "SaveProgress", "Throughput", "WritePredictions"])
 """Callbacks that may change too: nothing that is learned depends on them."""
 OWN_FLAGS = (
     "seed_everything",
@@ -100,7 +93,7 @@ class Run:
         folder = self.folder / name
         settings = {
             "config": [[path, _deciding(read_yaml(path))] for path in configs],
-            "flags": _deciding_flags(self.settings.fits.flags),
+            "flags": _without_resources(self.settings.fits.flags, "trainer."),
             "format": self.settings.format.to_row(),
             "weights": weights_fingerprint(weights),
             "rows": file_sha256(rows),
@@ -185,29 +178,27 @@ def refuse_own_flags(flags: Mapping[str, Any]) -> None:
             raise ValueError(f"fits.flags has {name}, which em sets itself: leave it out")
 
 
-def _deciding_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
-    name = "trainer.callbacks"
-    kept = {key: value for key, value in flags.items() if not _is_resource(key)}
-    return {**kept, name: _deciding_callbacks(kept[name])} if name in kept else kept
-
-
-def _deciding_callbacks(callbacks: Any) -> Any:  # noqa: ANN401
-    """Without those that show, save or write and decide nothing of what is learned."""
-    if not isinstance(callbacks, list):
-        return callbacks
-    return [c for c in callbacks if not (isinstance(c, dict) and c.get("class_path") in WRITING)]
-
-
-def _is_resource(key: str) -> bool:
-    """Whether a key says how much of the machine a fit takes or shows, not what it learns."""
-    return key.removeprefix("trainer.") in RESOURCES
-
-
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    trainer = {k: v for k, v in config.get("trainer", {}).items() if not _is_resource(k)}
-    if "callbacks" in trainer:
-        trainer["callbacks"] = _deciding_callbacks(trainer["callbacks"])
-    return {**config, "trainer": trainer}
+    return {**config, "trainer": _without_resources(config.get("trainer", {}))}
+
+
+def _without_resources(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Without what says how much of the machine a fit takes, shows or writes, not what it learns.
+
+    Args:
+        settings: Of the trainer, or with names that begin with the prefix.
+        prefix: Of the trainer's.
+    """
+    kept = {key: v for key, v in settings.items() if key.removeprefix(prefix) not in RESOURCES}
+    name = f"{prefix}callbacks"
+    if isinstance(listed := kept.pop(name, None), list):
+        listed = [callback for callback in listed if not _only_writes(callback)]
+    return {**kept, name: listed} if listed else kept
+
+
+def _only_writes(callback: object) -> bool:
+    path = callback.get("class_path") if isinstance(callback, dict) else callback
+    return isinstance(path, str) and path.removeprefix("callbacks.") in WRITING
 
 
 def _argument(value: object) -> str:

@@ -122,9 +122,22 @@ def test_callbacks_decide_but_for_those_that_only_write(fitted, tmp_path):
 
     assert with_callbacks([*callbacks("ExportWeights"), *refreshing]) == 1
     assert with_callbacks([*callbacks("SaveProgress", "Throughput"), *refreshing]) == 1
+    assert with_callbacks(["ExportWeights", *refreshing]) == 1
     refreshing[0]["init_args"]["every_n_epochs"] = 2
     with pytest.raises(ValueError, match=r"was made with round-0/q\.config"):
         with_callbacks(refreshing)
+
+
+def test_callbacks_that_only_write_are_as_none(fitted, tmp_path):
+    assert fitted() == 1
+    listed = callbacks("ExportWeights", "SaveProgress")
+    (tmp_path / "a.yaml").write_text(
+        yaml.safe_dump({"trainer": {"max_epochs": 1, "callbacks": listed}})
+    )
+    assert fitted() == 1
+    assert fitted(**{"trainer.callbacks": listed}) == 1
+    with pytest.raises(ValueError, match=r"was made with round-0/q\.flags"):
+        fitted(**{"trainer.callbacks": callbacks("CollapseAlarms")})
 
 
 def test_a_fit_that_ended_before_its_run_knew_has_its_seconds(fitted, tmp_path):
