@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -105,7 +106,6 @@ class RefreshTrainingSet(Callback):
         """Of this process, spent on rounds so far."""
         self._probes: list[Probe] = []
         self._group: dist.ProcessGroup | None = None
-        self._deciding: Row = {}
         self._checked = -1
         """The last round that is known to be of this fit."""
 
@@ -125,10 +125,13 @@ class RefreshTrainingSet(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of it: all that decides the rows of a round but its policy."""
-        if not self._deciding:  # once, for a corpus may take a while to read
-            settings = self.recipe.of_policy("policy", 0).settings()
-            self._deciding = json.loads(json.dumps(settings, default=str))
         return {"every_n_epochs": self.every_n_epochs, "recipe": self._deciding}
+
+    @cached_property
+    def _deciding(self) -> Row:
+        """Settings of the recipe, made once, for a corpus may take a while to read."""
+        settings = self.recipe.of_policy("policy", 0).settings()
+        return dict(json.loads(json.dumps(settings, default=str)))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse to go on with rounds made in another way.

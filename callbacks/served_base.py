@@ -36,7 +36,8 @@ def serve_rounded_base(trainer: Trainer, adapter: Path, folder: Path) -> None:
     if lora is None or lora.base != "nf4":
         return
     made_of = {"weights": weights_fingerprint(base_of(module.weights))}
-    if not folder.exists() or read_json(folder / MADE_OF) != made_of:
+    mark = folder / MADE_OF  # in a folder without one lies what an earlier version left
+    if not mark.exists() or read_json(mark) != made_of:
         shutil.rmtree(folder, ignore_errors=True)
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)

@@ -16,8 +16,8 @@ ANSWERS = ("solution", "completion", "response")
 """Names under which the answer to a prompt is found, the first that is there."""
 UNREAD = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
 """Parts of a message beside its content, which no sequence is made of."""
-NONE_GIVEN: tuple[object, ...] = (None, "", [], "[]", "null")
-"""What stands in a column where a row has nothing of its kind."""
+NO_TOOLS = ("[]", "{}", "null")
+"""What stands in a column of JSON where a row has none."""
 WHOLE = (None, "", "stop")
 """Finish reasons of an answer that its author ended."""
 
@@ -97,10 +97,11 @@ def refuse_tools(row: Mapping[str, Any], place: str) -> None:
     Raises:
         UnusableRow: It had.
     """
-    if row.get("tools") not in NONE_GIVEN:
+    tools = row.get("tools")
+    if tools and tools not in NO_TOOLS:
         raise UnusableRow(
             "row with tools",
-            f"{place} has tools, {str(row['tools'])[:60]!r}, which would be left out of the "
+            f"{place} has tools, {str(tools)[:60]!r}, which would be left out of the "
             "prompt: put them into the system's message, as the model reads them, and leave out "
             "the column",
         )

@@ -100,12 +100,11 @@ class VLLMProcesses:
 
     def _send(self, call: Call, asked: Sequence[VLLMProcess]) -> None:
         """Where this is interrupted nobody knows what they were sent, and all are ended."""
-        try:
+        with ExitStack() as interrupted:
+            interrupted.callback(self._kill)
             for process in asked:
                 process.send(call)
-        except BaseException:
-            self._kill()
-            raise
+            interrupted.pop_all()
 
     def _check_ready(self) -> None:
         if not all(process.is_open for process in self._processes):

@@ -136,16 +136,21 @@ def test_leaving_early_stops_all_and_the_next_call_is_answered(start, tmp_path):
     assert len(list(processes.call(asking(*[""] * 5)))) == 5
 
 
-def test_after_an_interrupt_no_request_is_lost_without_a_word(start, monkeypatch):
-    processes = start(1)
+def interrupted(processes, monkeypatch, owner, name):
+    """A call in which Ctrl-C is pressed where ``owner`` calls ``name``."""
 
-    def interrupted(*_):
+    def press(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(vllm_processes, "merged", interrupted)
+        patched.setattr(owner, name, press)
         with pytest.raises(KeyboardInterrupt):
             list(processes.call(asking("", "")))
+
+
+def test_after_an_interrupt_no_request_is_lost_without_a_word(start, monkeypatch):
+    processes = start(1)
+    interrupted(processes, monkeypatch, vllm_processes, "merged")
     with pytest.raises(RuntimeError, match=r"answered 0 of 4 requests: open a new one"):
         list(processes.call(asking(*[""] * 4)))
     assert len(list(processes.call(asking(*[""] * 4)))) == 4
@@ -153,14 +158,7 @@ def test_after_an_interrupt_no_request_is_lost_without_a_word(start, monkeypatch
 
 def test_an_interrupt_while_a_call_is_sent_ends_the_processes(start, monkeypatch):
     processes = start(2)
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(VLLMProcess, "send", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            list(processes.call(asking("", "")))
+    interrupted(processes, monkeypatch, VLLMProcess, "send")
     with pytest.raises(RuntimeError, match="closed: open a new one"):
         next(processes.call(asking("")))
 
