@@ -29,7 +29,7 @@ class LeakGuard:
         free_words: Runs up to this length are free, terms and names that both must use; though
             never more than half of the problem's words.
         free_share: Of the problem's words, that may stand scattered; 1 for all. Of the bundled
-            rationales none has more than 0.43.
+            rationales none has more than 0.37.
     """
 
     nats_per_word: float = 50.0
