@@ -52,7 +52,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of the mean, resampling the values (one a problem).
 
-    Of few values it is too narrow: of 10 drawn from a normal distribution, 95 % are 90 (1,000 draws).
+    Of few values it is too narrow: of 10 normal values, 95 % are 90 (1,000 draws).
     ``mean_interval`` is for those.
     """
     rng = Random(seed)
