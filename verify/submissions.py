@@ -223,6 +223,8 @@ def _checker(row: Mapping[str, Any], compare: str, mode: str, folder: Path | Non
 
 
 def _source(kind: str, path: Path) -> str:
+    if path.exists() and not path.is_file():  # such as /dev/zero, which has no end
+        raise ValueError(f"the {kind} {str(path)!r} is no file: name one in the folder of the rows")
     try:
         return path.read_bytes().decode(errors="surrogateescape")
     except (OSError, ValueError) as error:  # ValueError: of a name with a null byte

@@ -163,6 +163,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path):
             json.dumps(code("a", "") | {"tests": [{"input": "1", "output": "3"}]}),
             "test 1 has 'input, output', but no stdin and no stdout: the fields are called",
         ),
+        (json.dumps(code("a", "", compare="checker:/dev/zero")), "'/dev/zero' is no file"),
         (json.dumps(code("a", "", (1, "2"))), "test 1: stdin is 1, not a text"),
     ]:
         (tmp_path / "in.jsonl").write_text(line + "\n")
